@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Debian's stock kernel, and a build tree that makes Rust modules for it.
+
+Debian's headers package leaves out the Rust metadata (core, alloc, kernel and
+bindings as the compiler wants them). Compiler, source, patches and
+configuration are all in the archive, and the same inputs give the same mangled
+names, so the metadata is made again and the modules load into the image that
+Debian built.
+"""
+
+import pathlib
+import re
+import shutil
+import subprocess
+
+from . import cache, root
+from .cache import LabError
+
+RECIPE = 1
+
+
+def series_offered():
+    """Series of 7.x kernels with source and configuration, newest first."""
+    found = query("apt-cache", "search", "--names-only", r"^linux-source-[0-9.]+$")
+    series = [line.split()[0].removeprefix("linux-source-") for line in found.splitlines()]
+    modern = [name for name in series if int(name.split(".")[0]) >= 7]
+    return sorted(modern, key=lambda name: [int(part) for part in name.split(".")], reverse=True)
+
+
+def query(*argv):
+    answer = subprocess.run(root.command(*argv), capture_output=True, text=True, check=False)
+    if answer.returncode:
+        raise LabError(f"'{' '.join(argv)}' failed in the Debian 13 root:\n  {answer.stderr}")
+    return answer.stdout
+
+
+def version_offered(series):
+    """The package version of `series`, and the release name of its kernel."""
+    shown = query("apt-cache", "show", "--no-all-versions", f"linux-source-{series}")
+    version = re.search(r"^Version: (\S+)", shown, re.M).group(1)
+    upstream = re.match(r"[0-9.]+", version).group(0)
+    names = query("apt-cache", "search", "--names-only", rf"^linux-headers-{re.escape(upstream)}[^-]*-amd64$")
+    for line in names.splitlines():
+        release = line.split()[0].removeprefix("linux-headers-")
+        if f"\nVersion: {version}\n" in "\n" + query("apt-cache", "show", f"linux-headers-{release}"):
+            return version, release
+    raise LabError(f"the archive has linux-source-{series} {version} and no headers package of "
+                   f"that version\n  it offers: {', '.join(names.split()[::1][:6]) or 'none'}")
+
+
+def directory(series=None):
+    """Where the kernel of `series` (default: the newest built) lies."""
+    listed = cache.directory() / "kernels"
+    built = sorted((path.name for path in listed.glob("*")),
+                   key=lambda name: [int(part) for part in name.split(".")])
+    if series is None and built:
+        series = built[-1]
+    if series not in built:
+        raise LabError(f"kernel series {series or '7.x'} is not built; there is: "
+                       f"{', '.join(built) or 'none'}\n  run {cache.LAB}/build"
+                       + (f" --kernel {series}" if series else ""))
+    return cache.directory() / (listed / series).read_text().strip()
+
+
+def build_directory(series=None):
+    """KDIR, or None while no kernel has been built and none was asked for."""
+    try:
+        return directory(series) / "build"
+    except LabError:
+        if series:
+            raise
+        return None
+
+
+def build(stage, series):
+    """Fetch the kernel of `series` and prepare its build tree."""
+    version, release = version_offered(series)
+    name = f"kernel-{release}-" + cache.key(RECIPE, version, root.directory().name)
+    final = cache.directory() / name
+    if not final.is_dir():
+        # The tree is made where it stays: make writes its own path into files.
+        work = final
+        try:
+            work.mkdir()
+            fetch(stage, work, series, version, release)
+            prepare(stage, work, series, release)
+            prove(stage, work, release)
+        except BaseException:
+            cache.remove(work)
+            raise
+    pointer = cache.directory() / "kernels" / series
+    pointer.parent.mkdir(exist_ok=True)
+    pointer.write_text(name + "\n")
+    return final
+
+
+def fetch(stage, work, series, version, release):
+    """Download and unpack; nothing is installed, so no package script runs."""
+    stage.say(f"downloading Debian's kernel {release}")
+    wanted = [f"linux-source-{series}", f"linux-config-{series}", f"linux-headers-{release}",
+              f"linux-image-{release}"]
+    known = query("apt-cache", "pkgnames", "linux-").split()
+    # Newer packaging splits the image and its modules out of linux-image.
+    wanted += [name for name in (f"linux-binary-{release}", f"linux-modules-{release}")
+               if name in known]
+    packages = work / "packages"
+    packages.mkdir()
+    stage.execute(root.command("sh", "-c", 'cd "$0" && shift 0 && exec apt-get -o '
+                               'APT::Sandbox::User=root download "$@"', packages,
+                               *(f"{name}={version}" for name in wanted)),
+                  f"the archive did not give Debian's kernel {release}")
+    for package in packages.glob("*.deb"):
+        place = "image" if package.name.startswith(("linux-image", "linux-binary", "linux-modules")) \
+            else "parts"
+        stage.execute(root.command("dpkg-deb", "-x", package, work / place),
+                      f"could not unpack {package.name}")
+    shutil.rmtree(packages)
+    modules = [path for path in (work / "image").glob("**/modules") if path.is_dir()]
+    if not modules or not list((work / "image").glob(f"**/vmlinuz-{release}")):
+        raise LabError(f"the packages of {release} hold no kernel image or no modules")
+
+
+def prepare(stage, work, series, release):
+    """Make the build tree: the source as patched by Debian, with its metadata."""
+    parts = work / "parts"
+    stage.say("unpacking the kernel's source")
+    tree = work / "build"
+    tree.mkdir()
+    archive, = parts.glob("usr/src/linux-source-*.tar.*")
+    stage.execute(root.command("tar", "-xf", archive, "-C", tree, "--strip-components=1"),
+                  "could not unpack the kernel's source")
+    config = next(path for path in parts.glob("usr/src/linux-config-*/config.amd64_none_amd64*"))
+    stage.execute(root.command("sh", "-c", 'case $1 in *.xz) xz -dc "$1" ;; *) cat "$1" ;; esac > "$0"',
+                               tree / ".config", config), "could not unpack Debian's configuration")
+    make = root.command("make", "-C", tree, "-s", f"-j{jobs()}", f"KERNELRELEASE={release}",
+                        "CC=gcc-14", "HOSTCC=gcc-14")
+    stage.say("configuring; making the Rust metadata (some minutes)")
+    stage.execute([*make, "olddefconfig"], "the kernel's configuration failed")
+    if "CONFIG_RUST=y" not in (tree / ".config").read_text():
+        raise LabError(f"Debian's configuration of {release} lost CONFIG_RUST with this toolchain; "
+                       "'make rustavailable' in the root says why")
+    stage.execute([*make, "prepare", "modules_prepare"], "making the Rust metadata failed")
+    symbols, = parts.glob(f"usr/src/linux-headers-{release}/Module.symvers")
+    shutil.copy(symbols, tree / "Module.symvers")
+    shutil.rmtree(parts)
+
+
+def jobs():
+    import os
+    return len(os.sched_getaffinity(0))
+
+
+def prove(stage, work, release):
+    """Nothing yet."""
