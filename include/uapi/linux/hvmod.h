@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/*
+ * hvmod's own calls on /dev/hvmod, beside the mshv calls (linux/mshv.h) that the
+ * device takes too. Fields have fixed sizes; reserved ones must be zero on the
+ * way in (else EINVAL) and are zero on the way out; an unknown call is ENOTTY.
+ * New abilities get a bit in hvmod_caps, never a new meaning for an old field.
+ */
+#ifndef _UAPI_LINUX_HVMOD_H
+#define _UAPI_LINUX_HVMOD_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#define HVMOD_IOCTL	0xBB
+
+/* VM exits are counted by basic exit reason (SDM vol. 3, appendix C). */
+#define HVMOD_EXIT_REASONS	80
+
+/* hvmod_caps.caps */
+#define HVMOD_CAP_INFO		(1ULL << 0)	/* HVMOD_GET_INFO and the two below it */
+#define HVMOD_CAP_LOG		(1ULL << 1)	/* HVMOD_READ_LOG */
+/* VPs can run: the processor virtualizes APIC registers. */
+#define HVMOD_CAP_CHILDREN	(1ULL << 2)
+
+struct hvmod_caps {
+	__u64 caps;		/* out: HVMOD_CAP_* */
+	__u64 reserved[3];
+};
+
+struct hvmod_info {
+	__u32 abi;		/* out: version of the interface between hvmod and hvcore */
+	__u32 lps;		/* out: LPs in the root partition */
+	__u32 partitions;	/* out: children that exist */
+	__u32 reserved0;
+	__u64 core_bytes;	/* out: memory taken at load */
+	__u64 core_text;	/* out: of it, hvcore's code */
+	__u64 deposited_bytes;	/* out: memory deposited for children */
+	__u64 shared_bytes;	/* out: root memory mapped into children */
+	__u64 tsc_khz;		/* out: frequency of the TSC */
+	__u64 reserved[7];
+};
+
+struct hvmod_lp_info {
+	__u32 index;		/* in: from 0; ENOENT past the last */
+	__u32 cpu;		/* out: Linux's number of it */
+	__u32 apic_id;		/* out */
+	__u32 active;		/* out: 1 while in VMX operation */
+	__u64 root_exits[HVMOD_EXIT_REASONS];	/* out */
+	__u64 child_exits[HVMOD_EXIT_REASONS];	/* out */
+	__u64 child_runs;	/* out: switches from the root to a child */
+	__u64 nmis;		/* out: NMIs handed to the root */
+	__u64 hypercalls;	/* out */
+	__u64 denied;		/* out: accesses of the root to pages it may not touch */
+	__u64 reserved[4];
+};
+
+struct hvmod_partition_info {
+	__u64 id;		/* in: least number wanted; out: number of this one; ENOENT past the last */
+	__u32 vps;		/* out */
+	__s32 owner;		/* out: process that created it, in the caller's pid namespace; 0: not visible */
+	char comm[16];		/* out: its name, NUL-terminated */
+	__u64 shared_bytes;	/* out: root memory mapped into it */
+	__u64 deposited_bytes;	/* out: memory deposited for it */
+	__u64 exits[HVMOD_EXIT_REASONS];	/* out: VM exits of all its VPs */
+	__u64 reserved[4];
+};
+
+struct hvmod_log_record {
+	__u64 seq;		/* number of the record, from 1 */
+	__u64 tsc;		/* TSC when it was written */
+	__u16 lp;		/* LP that wrote it */
+	__u8 level;		/* as in syslog: 2 critical to 7 debug */
+	__u8 len;		/* bytes of text */
+	__u32 reserved;
+	char text[232];		/* UTF-8, no line end, not NUL-terminated */
+};
+
+struct hvmod_read_log {
+	__u64 seq;		/* in: least number wanted; out: least number not read */
+	__u64 records;		/* in: user address of an array of struct hvmod_log_record */
+	__u32 count;		/* in: room in the array; out: records written */
+	__u32 reserved;
+	__u64 lost;		/* out: wanted records that were overwritten */
+};
+
+#define HVMOD_GET_CAPS		_IOR(HVMOD_IOCTL, 0x00, struct hvmod_caps)
+#define HVMOD_GET_INFO		_IOR(HVMOD_IOCTL, 0x01, struct hvmod_info)
+#define HVMOD_GET_LP_INFO	_IOWR(HVMOD_IOCTL, 0x02, struct hvmod_lp_info)
+#define HVMOD_GET_PARTITION_INFO	_IOWR(HVMOD_IOCTL, 0x03, struct hvmod_partition_info)
+#define HVMOD_READ_LOG		_IOWR(HVMOD_IOCTL, 0x04, struct hvmod_read_log)
+
+/* CPUID leaf that answers in the root partition: EBX, ECX, EDX spell "hvmod root  ". */
+#define HVMOD_CPUID_BASE	0x48564d00
+/* EAX: index of this LP. */
+#define HVMOD_CPUID_LP		0x48564d01
+
+#endif /* _UAPI_LINUX_HVMOD_H */

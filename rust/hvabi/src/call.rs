@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Hypercalls of the root.
+//!
+//! VMCALL at CPL 0 of the root with RAX = [`Call`], arguments in RDI, RSI, RDX, R8, R9. On return
+//! RAX is a [`Status`] and RDX a value; every other register keeps its value. VMCALL at another
+//! CPL gets #UD, as on a processor outside VMX operation.
+//!
+//! Every call takes a bounded time with interrupts off: what can be long works on at most one page
+//! of items ([`LIST_ITEMS`]) a call.
+//!
+//! # Memory
+//!
+//! hvcore never allocates. Each partition has a *pool* of pages that the root deposited; a call
+//! that would need more than the pool has returns [`Status::NoMemory`] with the number of missing
+//! pages in RDX and has changed nothing; the root deposits and calls again.
+//!
+//! Pages that change hands may still be cached in the TLB of some LP. hvcore therefore does not
+//! use a deposit, and does not give pages back, before each LP has passed through hvcore once:
+//! such calls return [`Status::NeedSync`], the root issues [`Call::Sync`] on every online LP (an
+//! IPI that does VMCALL) and calls again.
+
+/// Items of a list page: 4 KiB of little-endian `u64`.
+pub const LIST_ITEMS: usize = crate::PAGE_SIZE / 8;
+
+/// Numbers of hypercalls. "list" is the SPA of a page of the root, holding SPAs of pages.
+#[repr(u64)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// Does nothing but to pass through hvcore: after it, this LP uses no stale translation.
+    Sync = 0,
+    /// Leaves VMX operation on this LP. [`Status::Busy`] while any partition exists.
+    Unload = 1,
+    /// (partition, list, count): count pages move from the root to the partition's pool.
+    /// All or none: on an error RDX is the index of the page at fault.
+    Deposit = 2,
+    /// (partition, list, count): up to count free pages of the pool return to the root; hvcore
+    /// writes their SPAs to the list and their number to RDX. On a destroyed partition, the call
+    /// that finds nothing left (RDX = 0) frees the partition's number.
+    Withdraw = 3,
+    /// (): RDX is the number of the new partition, from 1. Needs no memory.
+    PartitionCreate = 4,
+    /// (partition): stops it for ever and frees its VPs and its address space to its pool.
+    /// [`Status::Busy`] while a VP runs. Then withdraw until nothing is left.
+    PartitionDestroy = 5,
+    /// (partition, GPA, list, count, [`MapFlags`](map_flags)): maps root pages into the child,
+    /// shared. GPAs follow each other from GPA on. RDX is the number of pages mapped, also on an
+    /// error, where it is the index of the page at fault. A GPA that is mapped already:
+    /// [`Status::Exists`].
+    GpaMap = 6,
+    /// (partition, GPA, count): unmaps; count is at most [`UNMAP_PAGES`]. GPAs that are not mapped
+    /// are passed over. The root must then [`Call::Sync`] all LPs before it reuses the pages.
+    GpaUnmap = 7,
+    /// (partition, index, SPA of the [`RunPage`](crate::vp::RunPage)): the VP starts as after
+    /// RESET, its APIC ID is its index. VP 0 is runnable, others wait for SIPI.
+    VpCreate = 8,
+    /// (partition, index): runs the VP on this LP until an intercept or a physical interrupt.
+    /// With interrupts off and inside `kernel_fpu_begin()`.
+    VpRun = 9,
+    /// (partition, index, [`StateKind`](crate::state::StateKind), SPA of a page, groups): hvcore
+    /// writes state to the page. [`Status::Busy`] while the VP runs.
+    VpGet = 10,
+    /// The same, hvcore reads the page. All or nothing; RDX tells the bit of the group at fault.
+    VpSet = 11,
+    /// (partition, [`Interrupt`](interrupt) word, destination): asserts an interrupt. RDX is the
+    /// set of VPs that it was delivered to: those that run must be kicked, those that wait woken.
+    AssertInterrupt = 12,
+    /// (partition, index): makes a VP that runs on another LP return soon; the root still has to
+    /// send that LP an interrupt. RDX is the LP's index, or `u64::MAX` if it does not run.
+    VpKick = 13,
+    /// (partition): RDX is the number of free pages in its pool, R8 of all that it holds.
+    PoolInfo = 14,
+}
+
+/// Most pages that one [`Call::GpaUnmap`] takes.
+pub const UNMAP_PAGES: u64 = 4096;
+
+/// Flags of [`Call::GpaMap`].
+pub mod map_flags {
+    /// The child may write.
+    pub const WRITE: u64 = 1 << 0;
+    /// The child may execute.
+    pub const EXECUTE: u64 = 1 << 1;
+    /// Items of the list are 2 MiB pages; GPA and SPAs are aligned to that.
+    pub const LARGE: u64 = 1 << 2;
+}
+
+/// The second argument of [`Call::AssertInterrupt`]; the third is the destination APIC ID (in
+/// logical mode, the logical destination).
+pub mod interrupt {
+    /// Bits 0 to 7: vector.
+    pub const VECTOR: u64 = 0xff;
+    /// Bits 8 to 10: delivery mode as in the local APIC (SDM vol. 3, 12.11.2): 0 fixed,
+    /// 1 lowest priority, 4 NMI, 5 INIT, 7 ExtINT (LINT0).
+    pub const MODE_SHIFT: u32 = 8;
+    /// Logical destination mode.
+    pub const LOGICAL: u64 = 1 << 11;
+    /// Level-triggered: an EOI becomes [`ExitKind::Eoi`](crate::vp::ExitKind::Eoi).
+    pub const LEVEL: u64 = 1 << 12;
+}
+
+/// How a hypercall ended.
+#[repr(u64)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    Ok = 0,
+    /// No such call.
+    BadCall = 1,
+    /// An argument is not valid, whatever the state of the machine.
+    BadArgument = 2,
+    /// No such partition.
+    NoPartition = 3,
+    /// No such VP.
+    NoVp = 4,
+    /// The pool is too small; RDX pages are missing.
+    NoMemory = 5,
+    /// Call [`Call::Sync`] on all LPs, then again.
+    NeedSync = 6,
+    /// The object is in use.
+    Busy = 7,
+    /// The page is not the root's, or is shared, or is not RAM.
+    NotOwner = 8,
+    /// It is there already.
+    Exists = 9,
+    /// All numbers are in use.
+    TooMany = 10,
+    /// The partition was stopped by hvcore or destroyed.
+    Dead = 11,
+    /// Launch: the processor lacks something; RDX is a [`Missing`].
+    Unsupported = 12,
+    /// Launch: VMXON or VMLAUNCH failed; RDX is the VM-instruction error, or exit reason.
+    LaunchFailed = 13,
+    /// hvcore died; see the log.
+    CoreDead = 14,
+}
+
+impl Status {
+    /// The status that `value` stands for.
+    pub const fn from_raw(value: u64) -> Option<Status> {
+        use Status::*;
+        const ALL: [Status; 15] = [
+            Ok,
+            BadCall,
+            BadArgument,
+            NoPartition,
+            NoVp,
+            NoMemory,
+            NeedSync,
+            Busy,
+            NotOwner,
+            Exists,
+            TooMany,
+            Dead,
+            Unsupported,
+            LaunchFailed,
+            CoreDead,
+        ];
+        if value < ALL.len() as u64 {
+            Some(ALL[value as usize])
+        } else {
+            None
+        }
+    }
+}
+
+/// What a launch found missing.
+#[repr(u64)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// CPUID has no VMX.
+    Vmx = 1,
+    /// IA32_FEATURE_CONTROL locks VMX off.
+    LockedOff = 2,
+    /// CR4.VMXE is set already.
+    InUse = 3,
+    /// No secondary controls, EPT, or EPT of another kind (4 levels, write-back, 2 MiB pages,
+    /// INVEPT).
+    Ept = 4,
+    /// No unrestricted guest.
+    Unrestricted = 5,
+    /// No VPID or INVVPID.
+    Vpid = 6,
+    /// Another control that is needed.
+    Controls = 7,
+    /// A CPU feature is on that hvcore can not carry across (FRED).
+    Feature = 8,
+    /// The pool is too small.
+    Memory = 9,
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The page through which hvmod and hvcore run a VP.
+
+/// Indices into [`RunPage::gpr`], in the order of instruction encodings.
+pub mod gpr {
+    pub const RAX: usize = 0;
+    pub const RCX: usize = 1;
+    pub const RDX: usize = 2;
+    pub const RBX: usize = 3;
+    pub const RSP: usize = 4;
+    pub const RBP: usize = 5;
+    pub const RSI: usize = 6;
+    pub const RDI: usize = 7;
+}
+
+/// Why [`Call::VpRun`](crate::call::Call::VpRun) came back.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitKind {
+    /// A physical interrupt or NMI for the root, or a kick: nothing to do for the child.
+    Interrupted = 0,
+    /// HLT with nothing to deliver. RIP is behind the HLT. Wait for an interrupt to be asserted,
+    /// or until the TSC reaches [`RunPage::wake_tsc`], then run again.
+    Halted = 1,
+    /// IN, OUT, INS or OUTS. RIP is at the instruction.
+    Port = 2,
+    /// Access to a GPA that is not mapped, or not in that way. RIP is at the instruction.
+    Memory = 3,
+    /// EOI of a level-triggered interrupt, [`RunPage::vector`]. RIP is behind the write.
+    Eoi = 4,
+    /// Triple fault.
+    TripleFault = 5,
+    /// VM entry refused the VP's state: [`RunPage::qualification`] is the exit qualification.
+    BadState = 6,
+    /// An exit that hvcore has no answer to: [`RunPage::reason`]. The partition is dead.
+    Unexpected = 7,
+    /// The VP waits for SIPI (after INIT, or an application processor not yet started).
+    WaitForSipi = 8,
+}
+
+/// A segment register. `access` is the format of the VMCS (SDM vol. 3, 25.4.1): bits 0 to 3 type,
+/// 4 S, 5 and 6 DPL, 7 P, 12 AVL, 13 L, 14 D/B, 15 G, 16 unusable.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Segment {
+    pub base: u64,
+    pub limit: u32,
+    pub access: u32,
+    pub selector: u16,
+    pub reserved: [u16; 3],
+}
+
+/// Shared by hvmod and hvcore, one page of the root for each VP.
+///
+/// While the VP does not run, `gpr`, `rip` and `rflags` here **are** the VP's: hvcore loads them at
+/// each run and writes them back at each return. The rest is written by hvcore at each return that
+/// is not [`ExitKind::Interrupted`], and never read by it. Fields that do not belong to the exit
+/// are unspecified.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct RunPage {
+    /// RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8 to R15.
+    pub gpr: [u64; 16],
+    pub rip: u64,
+    pub rflags: u64,
+
+    /// An [`ExitKind`].
+    pub exit: u32,
+    /// Basic exit reason of the VM exit (SDM vol. 3, appendix C).
+    pub reason: u32,
+    /// Exit qualification.
+    pub qualification: u64,
+    /// Bytes of the instruction that caused the exit, or 0 if the processor did not tell.
+    pub instruction_len: u32,
+    /// CPL of the VP.
+    pub cpl: u32,
+
+    /// [`ExitKind::Port`]: port number.
+    pub port: u16,
+    /// Bytes for each access: 1, 2 or 4.
+    pub port_size: u8,
+    /// 1 for IN and INS.
+    pub port_in: u8,
+    /// 1 for INS and OUTS.
+    pub port_string: u8,
+    /// 1 with a REP prefix.
+    pub port_rep: u8,
+    /// [`ExitKind::Eoi`].
+    pub vector: u8,
+    /// [`ExitKind::Memory`]: what was tried: bit 0 read, bit 1 write, bit 2 fetch.
+    pub access: u8,
+    /// Guest physical address of the access.
+    pub gpa: u64,
+    /// Guest linear address of the access (also for INS and OUTS), if `gla_valid` is 1.
+    pub gla: u64,
+    pub gla_valid: u32,
+    /// [`ExitKind::Halted`]: 1 if `wake_tsc` is set.
+    pub wake_valid: u32,
+    /// The root's TSC at which the VP's timer fires.
+    pub wake_tsc: u64,
+
+    pub cr0: u64,
+    pub cr3: u64,
+    pub cr4: u64,
+    /// TPR >> 4 of the local APIC.
+    pub cr8: u64,
+    pub efer: u64,
+    pub es: Segment,
+    pub cs: Segment,
+    pub ss: Segment,
+    pub ds: Segment,
+    /// Interruptibility state (SDM vol. 3, 25.4.2).
+    pub interruptibility: u64,
+}
+
+const _: () = assert!(core::mem::size_of::<RunPage>() <= crate::PAGE_SIZE);
