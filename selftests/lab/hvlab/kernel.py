@@ -97,12 +97,12 @@ def build(stage, series):
 def fetch(stage, work, series, version, release):
     """Download and unpack; nothing is installed, so no package script runs."""
     stage.say(f"downloading Debian's kernel {release}")
-    wanted = [f"linux-source-{series}", f"linux-config-{series}", f"linux-headers-{release}",
-              f"linux-image-{release}"]
+    wanted = [f"linux-source-{series}", f"linux-headers-{release}", f"linux-image-{release}"]
     known = query("apt-cache", "pkgnames", "linux-").split()
-    # Newer packaging splits the image and its modules out of linux-image.
-    wanted += [name for name in (f"linux-binary-{release}", f"linux-modules-{release}")
-               if name in known]
+    # Newer packaging splits the image, its modules and its configuration out
+    # of linux-image.
+    wanted += [f"linux-{part}-{release}" for part in ("binary", "modules", "base")
+               if f"linux-{part}-{release}" in known]
     packages = work / "packages"
     packages.mkdir()
     stage.execute(root.command("sh", "-c", 'cd "$0" && shift 0 && exec apt-get -o '
@@ -110,14 +110,33 @@ def fetch(stage, work, series, version, release):
                                *(f"{name}={version}" for name in wanted)),
                   f"the archive did not give Debian's kernel {release}")
     for package in packages.glob("*.deb"):
-        place = "image" if package.name.startswith(("linux-image", "linux-binary", "linux-modules")) \
-            else "parts"
+        place = "parts" if package.name.startswith(("linux-source", "linux-headers")) else "image"
         stage.execute(root.command("dpkg-deb", "-x", package, work / place),
                       f"could not unpack {package.name}")
     shutil.rmtree(packages)
-    modules = [path for path in (work / "image").glob("**/modules") if path.is_dir()]
-    if not modules or not list((work / "image").glob(f"**/vmlinuz-{release}")):
-        raise LabError(f"the packages of {release} hold no kernel image or no modules")
+    vmlinuz(work), modules(work), config(work)
+
+
+def found(work, what, *patterns):
+    """The first of `patterns` below the unpacked image; packagings differ."""
+    for pattern in patterns:
+        for path in sorted((work / "image").glob(pattern)):
+            return path
+    raise LabError(f"Debian's packages of this kernel hold no {what}\n  tried: "
+                   f"{', '.join(patterns)} in {work / 'image'}")
+
+
+def vmlinuz(work):
+    return found(work, "kernel image", "usr/lib/modules/*/vmlinuz", "boot/vmlinuz-*")
+
+
+def modules(work):
+    """The directory of the kernel's modules; its name is the release."""
+    return found(work, "modules", "usr/lib/modules/*/kernel", "lib/modules/*/kernel").parent
+
+
+def config(work):
+    return found(work, "configuration", "usr/lib/modules/*/config", "boot/config-*")
 
 
 def prepare(stage, work, series, release):
@@ -129,17 +148,22 @@ def prepare(stage, work, series, release):
     archive, = parts.glob("usr/src/linux-source-*.tar.*")
     stage.execute(root.command("tar", "-xf", archive, "-C", tree, "--strip-components=1"),
                   "could not unpack the kernel's source")
-    config = next(path for path in parts.glob("usr/src/linux-config-*/config.amd64_none_amd64*"))
-    stage.execute(root.command("sh", "-c", 'case $1 in *.xz) xz -dc "$1" ;; *) cat "$1" ;; esac > "$0"',
-                               tree / ".config", config), "could not unpack Debian's configuration")
-    make = root.command("make", "-C", tree, "-s", f"-j{jobs()}", f"KERNELRELEASE={release}",
-                        "CC=gcc-14", "HOSTCC=gcc-14")
+    shutil.copy(config(work), tree / ".config")
+    # Kbuild appends such a file to the version: the module's vermagic is then
+    # the stock kernel's.
+    version = re.match(r"[0-9.]+", release).group(0)
+    (tree / "localversion").write_text(release.removeprefix(version) + "\n")
+    make = root.command("make", "-C", tree, "-s", f"-j{jobs()}")
     stage.say("configuring; making the Rust metadata (some minutes)")
     stage.execute([*make, "olddefconfig"], "the kernel's configuration failed")
     if "CONFIG_RUST=y" not in (tree / ".config").read_text():
         raise LabError(f"Debian's configuration of {release} lost CONFIG_RUST with this toolchain; "
                        "'make rustavailable' in the root says why")
     stage.execute([*make, "prepare", "modules_prepare"], "making the Rust metadata failed")
+    made = (tree / "include/config/kernel.release").read_text().strip()
+    if made != release:
+        raise LabError(f"the prepared tree calls itself {made}, the stock kernel {release}: "
+                       "its modules would not load")
     symbols, = parts.glob(f"usr/src/linux-headers-{release}/Module.symvers")
     shutil.copy(symbols, tree / "Module.symvers")
     shutil.rmtree(parts)
