@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The emulated machines: Bochs, which has VMX, and QEMU's TCG, which has not.
+
+Both get the same kernel, initramfs and disks, and two serial lines: the
+kernel's console, and the command's output.
+"""
+
+import ctypes
+import os
+import pathlib
+import signal
+import subprocess
+
+from . import bochs, cache, image, root
+from . import disk as disks
+from .cache import LabError
+
+# Instructions in one emulated second. Higher makes Linux's ticks rarer, lower
+# makes its waits shorter for the host; see the README.
+IPS = 50_000_000
+MODELS = ["corei7_skylake_x", "tigerlake", "corei7_icelake_u", "corei7_haswell_4770",
+          "broadwell_ult", "corei7_ivy_bridge_3770k", "corei7_sandy_bridge_2600k"]
+PR_SET_PDEATHSIG = 1
+
+
+class Machine:
+    """What a machine is made of; `start` runs its emulator."""
+
+    def __init__(self, place, arguments, series):
+        self.place = place
+        self.cpus = arguments.cpus
+        self.model = arguments.model
+        self.memory = arguments.memory
+        self.append = " ".join(arguments.append)
+        self.images = image.directory(series)
+        if not self.images.is_dir():
+            raise LabError(f"the boot image is not built: run {cache.LAB}/build")
+        self.console = place / "console.log"
+        self.output = place / "output.log"
+        self.log = place / "emulator.log"
+        self.e9 = place / "e9.log"
+        for path in (self.console, self.output):
+            path.touch()
+        self.terminal = None  # the command's line, when somebody types at it
+
+    def command_line(self):
+        return f"{image.COMMAND_LINE} {self.timing()} {self.append}".strip()
+
+    def grub(self):
+        return (f"linux /boot/vmlinuz {self.command_line()}\n"
+                "initrd /boot/initramfs\nboot\n")
+
+    def spawn(self, argv, stdin=subprocess.DEVNULL, stdout=None, **options):
+        """Start the emulator so that it dies with this process."""
+        libc = ctypes.CDLL(None)
+
+        def die_with_parent():
+            libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+        with open(self.e9, "wb") as e9:
+            try:
+                return subprocess.Popen(argv, cwd=self.place, stdin=stdin,
+                                        stdout=stdout or e9, stderr=e9,
+                                        preexec_fn=die_with_parent, **options)
+            except OSError as error:
+                raise LabError(f"{argv[0]}: {error.strerror}") from error
+
+
+class Bochs(Machine):
+    """The machine with VMX."""
+
+    def __init__(self, place, arguments, series):
+        super().__init__(place, arguments, series)
+        self.home = bochs.directory()
+        self.debugger = arguments.debugger
+        if not self.home.is_dir():
+            raise LabError(f"Bochs is not built: run {cache.LAB}/build")
+
+    def timing(self):
+        # Linux cannot measure this clock: it comes out at 3.5 GHz, and every
+        # sleep 70 times too long.
+        return f"tsc_early_khz={IPS // 1000}"
+
+    def configuration(self):
+        line = self.terminal
+        output = f"mode=term, dev={line}" if line else f"mode=file, dev={self.output}"
+        # A link of this run's own, since Bochs keeps its lock beside the image.
+        boot = self.place / "boot.img"
+        boot.symlink_to(self.images / "boot.iso")
+        lines = [
+            "config_interface: textconfig",
+            "display_library: nogui",
+            f"romimage: file={self.home}/bios, options=fastboot",
+            f"vgaromimage: file={self.home}/vgabios",
+            f"cpu: model={self.model}, count={self.cpus}, ips={IPS}, quantum=32, "
+            "reset_on_triple_fault=0, ignore_bad_msrs=1",
+            f"memory: guest={self.memory}, host={self.memory}",
+            "clock: sync=none, time0=utc, rtc_sync=0",
+            "pci: enabled=1, chipset=i440fx",
+            "boot: disk",
+            "ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14",
+            "ata1: enabled=1, ioaddr1=0x170, ioaddr2=0x370, irq=15",
+            disk("ata0-master", boot, "LABBOOT", "volatile"),
+            disk("ata0-slave", self.place / "put.img", "LABPUT", "flat"),
+            disk("ata1-master", self.place / "out.img", "LABOUT", "flat"),
+            f"com1: enabled=1, mode=file, dev={self.console}",
+            f"com2: enabled=1, {output}",
+            "port_e9_hack: enabled=1",
+            f"log: {self.log}",
+            "logprefix: %t%e%d",
+            "panic: action=fatal",
+            "error: action=report",
+            "info: action=ignore",
+            "debug: action=ignore",
+            "speaker: enabled=0",
+        ]
+        if self.debugger:
+            lines.append("magic_break: enabled=1")
+        return "\n".join(lines) + "\n"
+
+    def start(self):
+        written = self.place / "bochsrc"
+        written.write_text(self.configuration())
+        if self.debugger:
+            return self.spawn([str(self.home / "bochs-debugger"), "-q", "-f", str(written)],
+                              stdin=None, stdout=1)
+        return self.spawn([str(self.home / "bochs"), "-q", "-f", str(written)])
+
+
+def disk(channel, path, model, mode):
+    cylinders = path.stat().st_size // disks.CYLINDER
+    return (f"{channel}: type=disk, path={path}, mode={mode}, model=\"{model}\", "
+            f"cylinders={cylinders}, heads=16, spt=63")
+
+
+class Qemu(Machine):
+    """The machine without VMX; also the quicker one."""
+
+    def timing(self):
+        return ""
+
+    def start(self):
+        line = self.terminal
+        output = f"serial,path={line}" if line else f"file,path={self.output}"
+        argv = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-smp", str(self.cpus),
+                "-m", str(self.memory), "-nodefaults", "-display", "none", "-no-reboot",
+                "-kernel", self.images / "vmlinuz", "-initrd", self.images / "initramfs",
+                "-append", self.command_line(),
+                "-chardev", f"file,id=console,path={self.console}", "-serial", "chardev:console",
+                "-chardev", output.replace(",", ",id=output,", 1), "-serial", "chardev:output",
+                "-debugcon", f"file:{self.place}/debug.log"]
+        for index, (name, path, options) in enumerate((
+                ("LABBOOT", self.images / "boot.iso", ",readonly=on,snapshot=off"),
+                ("LABPUT", self.place / "put.img", ""), ("LABOUT", self.place / "out.img", ""))):
+            argv += ["-drive", f"if=none,id=disk{index},format=raw,file={path}{options}",
+                     "-device", f"ide-hd,drive=disk{index},model={name},bus=ide.{index // 2},"
+                     f"unit={index % 2}"]
+        return self.spawn(root.command(*argv))
