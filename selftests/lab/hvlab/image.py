@@ -65,7 +65,7 @@ def build(stage, series):
         (boot / "grub/grub.cfg").write_text(grub_config())
         stage.execute(root.command(
             "grub-mkrescue", "-o", scratch / "boot.iso", "--locales=", "--fonts=", "--themes=",
-            "--install-modules=normal linux biosdisk iso9660 part_msdos ext2 configfile test echo", tree), "could not make the boot image")
+            "--install-modules=normal linux biosdisk iso9660 part_msdos ext2 configfile test echo serial terminal", tree), "could not make the boot image")
         disk.fill_cylinder(scratch / "boot.iso")
         shutil.rmtree(tree)
     return final

@@ -150,7 +150,7 @@ class Qemu(Machine):
                 "-chardev", output.replace(",", ",id=output,", 1), "-serial", "chardev:output",
                 "-debugcon", f"file:{self.place}/debug.log"]
         for index, (name, path, options) in enumerate((
-                ("LABBOOT", self.images / "boot.iso", ",readonly=on,snapshot=off"),
+                ("LABBOOT", self.images / "boot.iso", ",snapshot=on"),
                 ("LABPUT", self.place / "put.img", ""), ("LABOUT", self.place / "out.img", ""))):
             argv += ["-drive", f"if=none,id=disk{index},format=raw,file={path}{options}",
                      "-device", f"ide-hd,drive=disk{index},model={name},bus=ide.{index // 2},"
