@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! EPT against a map of pages that is too simple to be wrong.
+
+use std::collections::BTreeMap;
+
+use super::addr::{Gpa, GpaRange, Size, Spa, PAGE_SIZE};
+use super::ept::{Access, Ept, EptCaps, Leaf, MapError};
+use super::frame::host_frame;
+use super::mtrr::{MemType, MtrrState, VARIABLE_MAX};
+use super::pool::{host_pool, Missing, Pool};
+use super::rng::Rng;
+
+const FULL: EptCaps = EptCaps {
+    one_gib: true,
+    two_mib: true,
+    access_dirty: true,
+};
+const NO_G1: EptCaps = EptCaps {
+    one_gib: false,
+    ..FULL
+};
+const WB: MemType = MemType::WriteBack;
+
+fn ept(caps: EptCaps) -> Ept {
+    Ept::new(host_frame(1), caps)
+}
+
+fn gpa(raw: u64) -> Gpa {
+    Gpa::new(raw).unwrap()
+}
+
+fn spa(raw: u64) -> Spa {
+    Spa::new(raw).unwrap()
+}
+
+/// Everything write-back but the second GiB's first 4 KiB after 1 GiB + 2 MiB.
+fn mtrrs() -> MtrrState {
+    let mut variable = [(0, 0); VARIABLE_MAX];
+    variable[0] = (0x4020_0000, ((1 << 46) - 0x1000) | 1 << 11);
+    MtrrState {
+        def_type: MtrrState::NONE,
+        fixed: [0; 11],
+        variable,
+    }
+}
+
+fn conserved(pool: &Pool, total: usize) {
+    assert_eq!(pool.len() + pool.retired(), total);
+}
+
+#[test]
+fn pointer() {
+    assert_eq!(ept(FULL).eptp(), 0x101e);
+}
+
+#[test]
+fn identity_takes_the_largest_pages() {
+    let mut pool = host_pool(2, 64);
+    let mut e = ept(FULL);
+    e.map_identity(gpa(0), 4 << 30, &mtrrs(), &mut pool)
+        .unwrap();
+    // One table for 512 GiB, one for the second GiB, one for its second 2 MiB.
+    assert_eq!(pool.len(), 64 - 3);
+    let at = |a| e.lookup(gpa(a)).unwrap();
+    assert_eq!((at(0x1234).size, at(0x1234).kind), (Size::G1, WB));
+    assert_eq!(at(0x4000_0000).size, Size::M2);
+    assert_eq!(
+        (at(0x4020_0fff).size, at(0x4020_0fff).kind),
+        (Size::K4, MemType::Uncacheable)
+    );
+    assert_eq!((at(0x4020_1000).size, at(0x4020_1000).kind), (Size::K4, WB));
+    assert_eq!(at(0xc000_0000).spa, 0xc000_0000);
+    assert!(e.lookup(gpa(4 << 30)).is_none());
+
+    let mut pool = host_pool(100, 64);
+    let mut e = Ept::new(host_frame(99), NO_G1);
+    e.map_identity(gpa(0), (1 << 30) + 0x1000, &mtrrs(), &mut pool)
+        .unwrap();
+    assert_eq!(e.lookup(gpa(0)).unwrap().size, Size::M2);
+    assert_eq!(e.lookup(gpa(1 << 30)).unwrap().size, Size::K4);
+}
+
+#[test]
+fn identity_on_demand() {
+    let mut pool = host_pool(2, 16);
+    let mut e = ept(FULL);
+    e.map_identity(gpa(0), (4 << 30) + 0x20_3000, &mtrrs(), &mut pool)
+        .unwrap();
+    let mut at = |a| e.map_identity_at(gpa(a), &mtrrs(), &mut pool).unwrap();
+    assert_eq!(at(0x1000), None);
+    assert_eq!(at((4 << 30) + 0x20_3abc).unwrap().size, Size::K4);
+    assert_eq!(at((4 << 30) + 0x50_0000).unwrap().size, Size::M2);
+    let bar = at((5 << 30) + 0x1234).unwrap();
+    assert_eq!((bar.size, bar.gpa, bar.spa), (Size::G1, 5 << 30, 5 << 30));
+    assert_eq!(at((5 << 30) + 0x1234), None);
+    let mut empty = Pool::new();
+    let far = e.map_identity_at(gpa(1 << 40), &mtrrs(), &mut empty);
+    assert_eq!(far, Err(Missing(1)));
+}
+
+#[test]
+fn refusals_change_nothing() {
+    let mut pool = host_pool(2, 2);
+    let mut e = ept(NO_G1);
+    let mut map = |g, s, size, pool: &mut Pool| e.map(gpa(g), spa(s), size, Access::ALL, WB, pool);
+    assert_eq!(
+        map(0x1000, 0x5000, Size::K4, &mut pool),
+        Err(MapError::NoMemory(Missing(1)))
+    );
+    assert_eq!(pool.len(), 2);
+    assert_eq!(map(0, 0, Size::G1, &mut pool), Err(MapError::Invalid));
+    assert_eq!(map(0x1000, 0, Size::M2, &mut pool), Err(MapError::Invalid));
+    assert_eq!(map(0, 0x1000, Size::M2, &mut pool), Err(MapError::Invalid));
+    assert_eq!(map(0, 0x20_0000, Size::M2, &mut pool), Ok(()));
+    assert_eq!(
+        map(0x1000, 0x5000, Size::K4, &mut pool),
+        Err(MapError::Exists)
+    );
+    assert_eq!(
+        map(0, 0x20_0000, Size::M2, &mut pool),
+        Err(MapError::Exists)
+    );
+    // Splitting needs a page.
+    assert!(pool.is_empty());
+    let range = GpaRange::new(0x1000, 1).unwrap();
+    assert!(e.unmap(range, &mut pool, 1, |_| panic!()).is_err());
+    assert_eq!(
+        e.replace(gpa(0), spa(0x3000), Access::READ, WB, &mut pool),
+        Err(Missing(1))
+    );
+    assert_eq!(e.lookup(gpa(0x1000)).unwrap().size, Size::M2);
+}
+
+#[test]
+fn hide_and_restore() {
+    for caps in [FULL, NO_G1] {
+        let mut pool = host_pool(2, 64);
+        let mut e = ept(caps);
+        e.map_identity(gpa(0), 1 << 30, &mtrrs(), &mut pool)
+            .unwrap();
+        let (before, tables) = (e.lookup(gpa(0)), pool.len());
+        for page in [0x1000, 0x2000, 0x7fff_f000 & 0x3fff_f000] {
+            assert!(e.split_cost(gpa(page)) <= 2);
+            e.replace(gpa(page), spa(0xff000), Access::READ, WB, &mut pool)
+                .unwrap();
+            let leaf = e.lookup(gpa(page)).unwrap();
+            assert_eq!(
+                (leaf.spa, leaf.access, leaf.size),
+                (0xff000, Access::READ, Size::K4)
+            );
+            assert_eq!(e.split_cost(gpa(page)), 0);
+        }
+        let next = e.lookup(gpa(0x3000)).unwrap();
+        assert_eq!((next.spa, next.access), (0x3000, Access::ALL));
+        for page in [0x1000, 0x3fff_f000, 0x2000] {
+            e.restore(gpa(page), &mtrrs(), &mut pool, 1).unwrap();
+        }
+        assert_eq!(e.lookup(gpa(0)), before);
+        conserved(&pool, tables);
+    }
+}
+
+#[test]
+fn partial_unmap_splits() {
+    let mut pool = host_pool(2, 16);
+    let mut e = ept(FULL);
+    e.map(gpa(0), spa(1 << 30), Size::G1, Access::ALL, WB, &mut pool)
+        .unwrap();
+    let mut seen = Vec::new();
+    e.unmap(
+        GpaRange::new(0x1f_f000, 0x202).unwrap(),
+        &mut pool,
+        1,
+        |l| seen.push(l),
+    )
+    .unwrap();
+    let sizes: Vec<_> = seen
+        .iter()
+        .map(|l: &Leaf| (l.gpa, l.spa - (1 << 30), l.size))
+        .collect();
+    let want = [
+        (0x1f_f000, Size::K4),
+        (0x20_0000, Size::M2),
+        (0x40_0000, Size::K4),
+    ];
+    assert_eq!(sizes, want.map(|(a, s)| (a, a, s)));
+    assert_eq!(e.lookup(gpa(0x1f_efff)).unwrap().size, Size::K4);
+    assert_eq!(
+        e.lookup(gpa(0x40_1000)).unwrap().translate(gpa(0x40_1234)),
+        0x4040_1234
+    );
+    assert!(e.lookup(gpa(0x20_0000)).is_none());
+    e.free_all(&mut pool, 1, |_| ());
+    conserved(&pool, 17);
+}
+
+#[test]
+fn draining_stops_at_its_budget() {
+    let mut pool = host_pool(2, 64);
+    let mut e = ept(FULL);
+    for n in 0..20 {
+        e.map(
+            gpa(n << 21),
+            spa(n << 12),
+            Size::K4,
+            Access::READ,
+            WB,
+            &mut pool,
+        )
+        .unwrap();
+    }
+    let mut seen = 0;
+    let mut rounds = 0;
+    while !e.drain(3, &mut pool, 1, |_| seen += 1) {
+        rounds += 1;
+        assert!(rounds < 30);
+    }
+    assert_eq!(seen, 20);
+    assert!(rounds >= 5);
+    e.free_all(&mut pool, 1, |_| panic!());
+    conserved(&pool, 65);
+}
+
+/// What each guest page of the window is mapped to.
+type Model = BTreeMap<u64, (u64, Access)>;
+
+const WINDOW: u64 = 4 << 21;
+
+fn compare(e: &Ept, base: u64, model: &Model, what: &str) {
+    for at in (0..WINDOW).step_by(PAGE_SIZE as usize) {
+        let leaf = e.lookup(gpa(base + at));
+        let have = leaf.map(|l| (l.translate(gpa(base + at)), l.access));
+        assert_eq!(have, model.get(&at).copied(), "{what}: {at:#x}");
+    }
+}
+
+#[test]
+fn random_sequences() {
+    for seed in 0..60 {
+        let mut rng = Rng::new(seed);
+        let base = [0, 0x3fc0_0000, 0x7f_ffc0_0000][rng.below(3) as usize];
+        let total = 3 + rng.below(12) as usize;
+        let mut pool = host_pool(2, total as u64);
+        let mut e = ept(FULL);
+        let mut model = Model::new();
+        for step in 0..60 {
+            let access = Access {
+                write: rng.below(2) == 0,
+                execute: rng.below(2) == 0,
+            };
+            let size = if rng.below(2) == 0 {
+                Size::K4
+            } else {
+                Size::M2
+            };
+            let at = size.floor(rng.below(WINDOW));
+            let to = size.floor(rng.below(1 << 40));
+            let pages = (at..at + size.bytes()).step_by(PAGE_SIZE as usize);
+            let free = pool.len();
+            match rng.below(4) {
+                0 | 1 => {
+                    let done = e.map(gpa(base + at), spa(to), size, access, WB, &mut pool);
+                    let taken = pages.clone().any(|p| model.contains_key(&p));
+                    match done {
+                        Ok(()) => {
+                            assert!(!taken);
+                            model.extend(pages.map(|p| (p, (to + p - at, access))));
+                        }
+                        Err(MapError::Exists) => assert!(taken),
+                        Err(MapError::NoMemory(Missing(n))) => {
+                            assert!(n >= 1 && pool.len() == free);
+                        }
+                        Err(MapError::Invalid) => panic!(),
+                    }
+                }
+                2 => {
+                    let count = 1 + rng.below((WINDOW - at) / PAGE_SIZE);
+                    let end = at + count * PAGE_SIZE;
+                    let mut seen = Model::new();
+                    let range = GpaRange::new(base + at, count).unwrap();
+                    let done = e.unmap(range, &mut pool, step, |leaf| {
+                        for offset in (0..leaf.size.bytes()).step_by(PAGE_SIZE as usize) {
+                            let page = (leaf.gpa - base + offset, (leaf.spa + offset, leaf.access));
+                            assert!(seen.insert(page.0, page.1).is_none());
+                        }
+                    });
+                    if done.is_ok() {
+                        let behind = model.split_off(&at);
+                        let (gone, rest) = behind.into_iter().partition(|(p, _)| *p < end);
+                        assert_eq!(seen, gone, "seed {seed}");
+                        model.extend::<Model>(rest);
+                    }
+                }
+                _ => {
+                    let at = Size::K4.floor(at);
+                    let to = Size::K4.floor(to);
+                    let cost = e.split_cost(gpa(base + at));
+                    let done = e.replace(gpa(base + at), spa(to), access, WB, &mut pool);
+                    assert_eq!(done.is_ok(), cost <= free);
+                    if done.is_ok() {
+                        model.insert(at, (to, access));
+                    }
+                }
+            }
+            compare(&e, base, &model, &format!("seed {seed} step {step}"));
+            if rng.below(3) == 0 {
+                pool.settle(u64::MAX);
+            }
+        }
+        let mut left = 0;
+        e.free_all(&mut pool, 1, |leaf| left += leaf.size.pages());
+        assert_eq!(left, model.len() as u64);
+        conserved(&pool, total + 1);
+    }
+}
