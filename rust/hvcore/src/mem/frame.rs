@@ -62,13 +62,13 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// Takes over a page at launch.
+    /// Takes over the page at `spa` at launch. None if that is not the address of a page.
     ///
     /// # Safety
     ///
     /// The page is mapped in the direct map, belongs to hvcore, and nothing else uses it.
-    pub unsafe fn adopt(page: Page) -> Frame {
-        Frame { page }
+    pub unsafe fn adopt(spa: u64) -> Option<Frame> {
+        Page::proven(spa).map(|page| Frame { page })
     }
 
     /// The frame of a page that the owner table just gave to hvcore.
@@ -331,7 +331,7 @@ pub(super) fn root_words<'a>(page: Page) -> &'a [AtomicU64; WORDS] {
 #[cfg(not(hvcore_image))]
 pub fn host_frame(number: u64) -> Frame {
     // SAFETY: the arena is the tests' own; a test makes each frame once.
-    unsafe { Frame::adopt(Page::proven(number * 4096).expect("page")) }
+    unsafe { Frame::adopt(number * 4096) }.expect("page")
 }
 
 #[cfg(test)]
