@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Taking every LP into the root partition, and out of it again.
+//!
+//! All or none: after [`Launched::new`] each LP that Linux uses runs as the root partition, and
+//! each that comes online later joins, or does not come online. An LP that goes offline stays:
+//! hvcore answers for the INIT and SIPI that bring it back.
+
+use crate::{
+    core_log,
+    hvabi::call::{Call, Missing, Status},
+    loader::Core,
+    lps, requirements,
+    sys::{
+        cpu::{self, Hotplug, HotplugCallback, HotplugLock},
+        loaded,
+        notifier::{Events, Notifiers},
+        trampoline::{self, Outcome},
+        vmcall::vmcall,
+    },
+};
+use kernel::{prelude::*, sync::Arc};
+
+/// hvcore runs beneath Linux while this exists.
+pub(crate) struct Launched {
+    hotplug: Option<HotplugCallback>,
+    notifiers: Option<Notifiers>,
+}
+
+/// Why an LP is not in the root partition.
+enum Failure {
+    /// hvcore said so.
+    Core(Outcome),
+    /// Linux did.
+    Linux(Error),
+}
+
+impl Launched {
+    /// Loads hvcore and launches it on all online LPs.
+    pub(crate) fn new() -> Result<Self> {
+        requirements::check()?;
+        let mut pool_factor = 1;
+        loop {
+            let core = Arc::new(Core::load(pool_factor)?, GFP_KERNEL)?;
+            match launch(&core) {
+                Ok(launched) => return Ok(launched),
+                // Counted too small: hvcore knows better. Only so often, lest it never be content.
+                Err(Failure::Core(outcome))
+                    if outcome.status == Status::Unsupported as u64
+                        && outcome.detail == Missing::Memory as u64
+                        && pool_factor < 16 =>
+                {
+                    pool_factor *= 2
+                }
+                Err(Failure::Core(outcome)) => return Err(explain(&outcome)),
+                Err(Failure::Linux(error)) => return Err(error),
+            }
+        }
+    }
+}
+
+impl Drop for Launched {
+    fn drop(&mut self) {
+        // From here on no LP joins.
+        self.hotplug = None;
+        self.notifiers = None;
+
+        let woken = wake_offline();
+        let left = {
+            let _lock = HotplugLock::new();
+            (0..lps::count()).filter(|&lp| !leave(lp)).count()
+        };
+        for cpu in woken {
+            if let Err(error) = cpu::take_offline(cpu) {
+                pr_warn!("CPU {cpu} was offline and is now online: {error:?}\n");
+            }
+        }
+        if let Some(core) = loaded::take() {
+            core_log::forward(&core);
+            if left != 0 {
+                pr_crit!("{left} processors could not leave hvcore, whose memory is lost until reboot\n");
+                // One more reference, never given back.
+                core::mem::forget(core.clone());
+            }
+        }
+    }
+}
+
+/// Launches `core` on all online LPs, or on none.
+fn launch(core: &Arc<Core>) -> Result<Launched, Failure> {
+    let notifiers = Notifiers::register::<Launched>().map_err(Failure::Linux)?;
+    let lock = HotplugLock::new();
+    for cpu in (0..cpu::limit()).filter(|&cpu| cpu::is_online(cpu)) {
+        if let Err(failure) = enter(core, cpu) {
+            core_log::forward_all(core);
+            let left = (0..lps::count()).filter(|&lp| !leave(lp)).count();
+            if left != 0 {
+                pr_crit!("{left} processors could not leave hvcore, whose memory is lost until reboot\n");
+                core::mem::forget(core.clone());
+            }
+            return Err(failure);
+        }
+    }
+    loaded::put(core.clone());
+    match HotplugCallback::register::<Launched>(&lock) {
+        Ok(hotplug) => Ok(Launched {
+            hotplug: Some(hotplug),
+            notifiers: Some(notifiers),
+        }),
+        Err(error) => {
+            drop(lock);
+            // Takes all LPs out.
+            drop(Launched {
+                hotplug: None,
+                notifiers: Some(notifiers),
+            });
+            Err(Failure::Linux(error))
+        }
+    }
+}
+
+/// Takes `cpu` into the root partition.
+fn enter(core: &Core, cpu: u32) -> Result<(), Failure> {
+    let lp = lps::assign(cpu, core.lp_limit()).ok_or(Failure::Linux(ENOSPC))?;
+    let arguments = core.enter(lp);
+    let mut outcome = Outcome {
+        status: 0,
+        detail: 0,
+    };
+    let mut in_root = false;
+    cpu::run_on(cpu, || {
+        outcome = trampoline::enter(&arguments);
+        in_root = requirements::in_root();
+    })
+    .map_err(Failure::Linux)?;
+    if outcome.status != Status::Ok as u64 {
+        return Err(Failure::Core(outcome));
+    }
+    if !in_root {
+        pr_err!("CPU {cpu} was launched and is not in the root partition\n");
+        return Err(Failure::Linux(EIO));
+    }
+    Ok(())
+}
+
+/// Takes `lp` out of the root partition, if it is in it. Whether it is out now.
+fn leave(lp: u32) -> bool {
+    let Some(cpu) = lps::cpu_of(lp) else {
+        return true;
+    };
+    let mut status = Status::Ok as u64;
+    let mut out = false;
+    let run = cpu::run_on(cpu, || {
+        // If hvcore died the question alone takes this LP out.
+        if requirements::in_root() {
+            status = vmcall(Call::Unload, [0; 5]).status;
+        }
+        out = !requirements::in_root();
+    });
+    if !out {
+        pr_crit!("CPU {cpu} did not leave hvcore: status {status}, {run:?}\n");
+    }
+    out
+}
+
+/// Brings launched LPs online that are offline, since only there they can leave.
+fn wake_offline() -> KVec<u32> {
+    let mut woken = KVec::new();
+    for cpu in (0..lps::count()).filter_map(lps::cpu_of) {
+        if cpu::is_online(cpu) {
+            continue;
+        }
+        match cpu::bring_online(cpu) {
+            // Without memory for the note it stays online: no harm.
+            Ok(()) => drop(woken.push(cpu, GFP_KERNEL)),
+            Err(error) => pr_crit!("CPU {cpu} is offline in hvcore and does not come back: {error:?}\n"),
+        }
+    }
+    woken
+}
+
+/// Says what hvcore had against it.
+fn explain(outcome: &Outcome) -> Error {
+    let detail = outcome.detail;
+    match Status::from_raw(outcome.status) {
+        Some(Status::Unsupported) => {
+            let (words, error) = requirements::missing(detail);
+            pr_err!("a processor cannot run hvcore: {words}\n");
+            error
+        }
+        Some(Status::LaunchFailed) => {
+            pr_err!("hvcore failed to launch: VM-instruction error or exit reason {detail:#x}\n");
+            EIO
+        }
+        status => {
+            pr_err!("hvcore failed to launch: status {status:?} ({}), {detail:#x}\n", outcome.status);
+            EIO
+        }
+    }
+}
+
+impl Hotplug for Launched {
+    fn came_online(cpu: u32) -> Result {
+        if requirements::in_root() {
+            return Ok(());
+        }
+        let Some(core) = loaded::get() else {
+            return Ok(());
+        };
+        match enter(&core, cpu) {
+            Ok(()) => Ok(()),
+            Err(failure) => {
+                core_log::forward(&core);
+                pr_err!("CPU {cpu} cannot join the root partition and stays offline\n");
+                Err(match failure {
+                    Failure::Core(outcome) => explain(&outcome),
+                    Failure::Linux(error) => error,
+                })
+            }
+        }
+    }
+}
+
+impl Events for Launched {
+    fn going_down() {
+        // Firmware and a kernel started by kexec expect processors outside VMX operation. They would
+        // live with hvcore beneath them, but nobody would take it away.
+        let _lock = HotplugLock::new();
+        for lp in 0..lps::count() {
+            if lps::cpu_of(lp).is_some_and(cpu::is_online) {
+                leave(lp);
+            }
+        }
+    }
+
+    fn panicking() {
+        // The other LPs are stopped, in the root partition; a crash kernel starts on this one.
+        if requirements::in_root() {
+            vmcall(Call::Unload, [0; 5]);
+        }
+    }
+
+    fn may_sleep() -> bool {
+        pr_err!("the machine cannot suspend while hvmod is loaded: rmmod hvmod first\n");
+        false
+    }
+}

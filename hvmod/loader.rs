@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Puts hvcore's image into memory and builds what it needs to run: see `hvabi::boot`.
+
+use crate::{
+    hvabi::{
+        boot::{
+            stack_top, CoreInfo, ImageHeader, LeaveFrame, DIRECT_BASE, DIRECT_SIZE, ENTRY_CR4_KEEP,
+            IMAGE_BASE, IMAGE_MAGIC, STACK_SIZE,
+        },
+        log::{LogRecord, LOG_RECORDS},
+        stats::LpStats,
+        ABI_VERSION, MAX_LPS, PAGE_SIZE,
+    },
+    layout::{Layout, Machine},
+    pagetables::{Access, AddressSpace, PageSize, TableMemory},
+    sys::{
+        block::Block,
+        cpu, image, machine, processor,
+        trampoline::{self, Enter},
+    },
+};
+use kernel::prelude::*;
+
+/// An hvcore image in memory, ready to be entered, or entered.
+pub(crate) struct Core {
+    block: Block,
+    layout: Layout,
+    header: ImageHeader,
+    /// Root memory that [`CoreInfo::leave_spa`] names.
+    frames: Block,
+    info: CoreInfo,
+}
+
+impl Core {
+    /// Loads the image that is part of this module, with `pool_factor` times the usual pool.
+    pub(crate) fn load(pool_factor: u64) -> Result<Self> {
+        let image = image::bytes();
+        let header = check(image)?;
+        let machine = this_machine()?;
+        let layout = Layout::new(&header, &machine, pool_factor);
+
+        let block = Block::new(layout.pages as usize).inspect_err(|_| {
+            pr_err!(
+                "no {} KiB of contiguous memory for hvcore: free memory, or load earlier\n",
+                layout.pages * PAGE_SIZE as u64 / 1024
+            )
+        })?;
+        let frames_size = machine.lps as usize * size_of::<LeaveFrame>();
+        let frames = Block::new(frames_size.div_ceil(PAGE_SIZE))?;
+
+        block.write_bytes(0, image.get(..header.file_end as usize).ok_or(ENOEXEC)?)?;
+        let host_cr3 = map_all(&block, &layout, &header, &machine)?;
+        let info = CoreInfo {
+            abi: ABI_VERSION,
+            lp_count: machine.lps,
+            block_spa: block.spa(),
+            block_size: block.len() as u64,
+            public_spa: block.spa() + layout.public,
+            public_pages: layout.public_pages,
+            pool_spa: block.spa() + layout.pool + PAGE_SIZE as u64,
+            pool_pages: layout.pool_pages - 1,
+            host_cr3,
+            ram_end: machine.ram_end,
+            tsc_khz: machine::tsc_khz(),
+            leave_rip: trampoline::leave_rip(),
+            leave_va: frames.va(),
+            leave_spa: frames.spa(),
+        };
+        block.write(layout.pool as usize, &info)?;
+        Ok(Self {
+            block,
+            layout,
+            header,
+            frames,
+            info,
+        })
+    }
+
+    /// Most LPs that there is room for.
+    pub(crate) fn lp_limit(&self) -> u32 {
+        self.info.lp_count
+    }
+
+    /// What LP `lp` enters with.
+    pub(crate) fn enter(&self, lp: u32) -> Enter {
+        Enter {
+            info_spa: self.block.spa() + self.layout.pool,
+            lp: u64::from(lp),
+            cr3: self.info.host_cr3,
+            cr4_keep: ENTRY_CR4_KEEP,
+            stack_top: stack_top(lp),
+            entry: self.header.entry,
+        }
+    }
+
+    /// Bytes that the block takes from Linux.
+    pub(crate) fn bytes(&self) -> u64 {
+        (self.block.len() + self.frames.len()) as u64
+    }
+
+    /// Bytes of hvcore's code.
+    pub(crate) fn text_bytes(&self) -> u64 {
+        self.header.text_end - self.header.text_start
+    }
+
+    /// Counters of an LP.
+    pub(crate) fn lp_stats(&self, lp: u32) -> Option<LpStats> {
+        if lp >= self.info.lp_count {
+            return None;
+        }
+        self.block
+            .read(self.layout.public as usize + lp as usize * PAGE_SIZE)
+            .ok()
+    }
+
+    /// The slot of the log ring that record number `seq` goes to, as it is now.
+    pub(crate) fn log_slot(&self, seq: u64) -> Option<LogRecord> {
+        let slot = (seq.checked_sub(1)? % LOG_RECORDS as u64) as usize;
+        self.block
+            .read(self.layout.log as usize + slot * size_of::<LogRecord>())
+            .ok()
+    }
+
+    /// Never frees the memory: an LP could not be taken out of it.
+    pub(crate) fn leak(self) {
+        self.block.leak();
+        self.frames.leak();
+    }
+}
+
+/// The header of an image, if that is one.
+fn check(image: &[u8]) -> Result<ImageHeader> {
+    let refuse = |what: &str| {
+        pr_err!("the hvcore image in this module {what}\n");
+        ENOEXEC
+    };
+    let header = image::header().ok_or_else(|| refuse("is too short"))?;
+    if header.magic != IMAGE_MAGIC {
+        return Err(refuse("is none"));
+    }
+    if header.abi != ABI_VERSION {
+        return Err(refuse("was built for another hvmod"));
+    }
+    let size = image.len() as u64;
+    let page = PAGE_SIZE as u64;
+    let ends = [
+        header.text_start,
+        header.text_end,
+        header.file_end,
+        header.memory_end,
+    ];
+    let code = header.text_start..header.text_end;
+    if ends.iter().any(|end| end % page != 0)
+        || !ends.is_sorted()
+        || header.file_end > size
+        // Room for any hvcore, and little enough for every sum here.
+        || header.memory_end > 64 << 20
+        || !header.entry.checked_sub(IMAGE_BASE).is_some_and(|entry| code.contains(&entry))
+    {
+        return Err(refuse("has a header that cannot be right"));
+    }
+    Ok(header)
+}
+
+/// What the layout depends on.
+fn this_machine() -> Result<Machine> {
+    let ram_end = machine::ram_end();
+    if ram_end > DIRECT_SIZE {
+        pr_err!("memory above {} TiB is not supported\n", DIRECT_SIZE >> 40);
+        return Err(ENODEV);
+    }
+    let extended = processor::cpuid(0x8000_0001, 0);
+    let ept = processor::vmx_msr(processor::VmxMsr::EptVpidCap);
+    Ok(Machine {
+        lps: cpu::possible_count().min(MAX_LPS as u32),
+        ram_end,
+        huge_pages: extended.edx & 1 << 26 != 0,
+        huge_ept: ept & 1 << 17 != 0,
+        five_levels: processor::cr4() & 1 << 12 != 0,
+        address_bits: processor::cpuid(0x8000_0008, 0).eax & 0xff,
+    })
+}
+
+/// Builds hvcore's address space; its CR3.
+fn map_all(
+    block: &Block,
+    layout: &Layout,
+    header: &ImageHeader,
+    machine: &Machine,
+) -> Result<u64> {
+    let tables = Tables {
+        block,
+        next: layout.tables,
+        end: layout.tables + layout.table_pages * PAGE_SIZE as u64,
+    };
+    let levels = if machine.five_levels { 5 } else { 4 };
+    let mut space = AddressSpace::new(tables, levels)?;
+
+    let page = if machine.huge_pages {
+        PageSize::Huge
+    } else {
+        PageSize::Large
+    };
+    space.map(DIRECT_BASE, 0, machine.ram_end, page, Access::Write)?;
+
+    let parts = [
+        (0, header.text_start, Access::Read),
+        (header.text_start, header.text_end, Access::Execute),
+        (header.text_end, header.memory_end, Access::Write),
+    ];
+    for (start, end, access) in parts {
+        space.map(
+            IMAGE_BASE + start,
+            block.spa() + start,
+            end - start,
+            PageSize::Small,
+            access,
+        )?;
+    }
+
+    for lp in 0..machine.lps {
+        space.map(
+            stack_top(lp) - STACK_SIZE,
+            block.spa() + layout.stacks + u64::from(lp) * STACK_SIZE,
+            STACK_SIZE,
+            PageSize::Small,
+            Access::Write,
+        )?;
+    }
+
+    let (va, spa) = (trampoline::va(), trampoline::spa());
+    if va % PAGE_SIZE as u64 != 0 {
+        pr_err!("the kernel did not align the module's trampoline to a page\n");
+        return Err(ENOEXEC);
+    }
+    space.map(va, spa, PAGE_SIZE as u64, PageSize::Small, Access::Execute)?;
+    Ok(space.root())
+}
+
+/// The part of the block that is for page tables.
+struct Tables<'a> {
+    block: &'a Block,
+    next: u64,
+    end: u64,
+}
+
+impl Tables<'_> {
+    fn place(&self, table: u64, index: usize) -> usize {
+        (table - self.block.spa()) as usize + index * size_of::<u64>()
+    }
+}
+
+impl TableMemory for Tables<'_> {
+    type Error = Error;
+
+    fn new_table(&mut self) -> Result<u64> {
+        if self.next == self.end {
+            return Err(ENOMEM);
+        }
+        let table = self.block.spa() + self.next;
+        self.next += PAGE_SIZE as u64;
+        Ok(table)
+    }
+
+    fn entry(&self, table: u64, index: usize) -> Result<u64> {
+        self.block.read(self.place(table, index))
+    }
+
+    fn set_entry(&mut self, table: u64, index: usize, entry: u64) -> Result {
+        self.block.write(self.place(table, index), &entry)
+    }
+}

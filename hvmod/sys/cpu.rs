@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Linux's CPUs: running code on them, and their coming and going.
+
+use kernel::{bindings, error::to_result, ffi::c_int, ffi::c_void, prelude::*};
+
+extern "C" {
+    fn hvmod_cpu_online(cpu: u32) -> bool;
+    fn hvmod_cpu_possible(cpu: u32) -> bool;
+}
+
+/// Number that all numbers of CPUs are less than.
+pub(crate) fn limit() -> u32 {
+    kernel::cpu::nr_cpu_ids()
+}
+
+/// Number of CPUs that can ever be online.
+pub(crate) fn possible_count() -> u32 {
+    // SAFETY: Any number may be asked for.
+    (0..limit()).filter(|&cpu| unsafe { hvmod_cpu_possible(cpu) }).count() as u32
+}
+
+/// Whether `cpu` is online. Only a [`HotplugLock`] keeps it so.
+pub(crate) fn is_online(cpu: u32) -> bool {
+    // SAFETY: Any number may be asked for.
+    unsafe { hvmod_cpu_online(cpu) }
+}
+
+/// Number of the CPU that this runs on; stale at once unless interrupts or preemption are off.
+pub(crate) fn current() -> u32 {
+    kernel::cpu::CpuId::current().as_u32()
+}
+
+/// While one exists, CPUs stay online or offline.
+pub(crate) struct HotplugLock(());
+
+impl HotplugLock {
+    /// Takes the lock; process context. Readers do not exclude each other.
+    pub(crate) fn new() -> Self {
+        // SAFETY: Released in `drop`.
+        unsafe { bindings::cpus_read_lock() };
+        Self(())
+    }
+}
+
+impl Drop for HotplugLock {
+    fn drop(&mut self) {
+        // SAFETY: Taken in `new`.
+        unsafe { bindings::cpus_read_unlock() };
+    }
+}
+
+/// Runs `f` on `cpu` with interrupts off and waits for it. ENXIO if that CPU is offline.
+///
+/// `f` must not sleep. The caller must not have interrupts off.
+pub(crate) fn run_on<F: FnMut() + Send>(cpu: u32, mut f: F) -> Result {
+    extern "C" fn call<F: FnMut()>(f: *mut c_void) {
+        // SAFETY: `f` is the pointer below; the caller waits, so it is live and nobody else's.
+        unsafe { (*f.cast::<F>())() }
+    }
+    // SAFETY: `call::<F>` fits the pointer, which lives until the call ended (`wait`).
+    to_result(unsafe {
+        bindings::smp_call_function_single(
+            cpu as c_int,
+            Some(call::<F>),
+            (&raw mut f).cast(),
+            true,
+        )
+    })
+}
+
+/// Runs `f` on every online CPU at the same time with interrupts off, and waits for all.
+///
+/// `f` must not sleep. The caller must not have interrupts off.
+pub(crate) fn run_on_all<F: Fn() + Sync>(f: F) {
+    extern "C" fn call<F: Fn()>(f: *mut c_void) {
+        // SAFETY: `f` is the pointer below, shared by all CPUs; the caller waits.
+        unsafe { (*f.cast::<F>())() }
+    }
+    // SAFETY: `call::<F>` fits the pointer, which lives until all calls ended (`wait`).
+    unsafe {
+        bindings::on_each_cpu_cond_mask(
+            None,
+            Some(call::<F>),
+            (&raw const f).cast_mut().cast(),
+            true,
+            &raw const bindings::__cpu_online_mask,
+        )
+    }
+}
+
+/// Takes `cpu` online.
+pub(crate) fn bring_online(cpu: u32) -> Result {
+    // SAFETY: Takes any number.
+    to_result(unsafe { bindings::add_cpu(cpu) })
+}
+
+/// Takes `cpu` offline.
+pub(crate) fn take_offline(cpu: u32) -> Result {
+    // SAFETY: Takes any number.
+    to_result(unsafe { bindings::remove_cpu(cpu) })
+}
+
+/// Somebody who wants to know of CPUs that come online.
+pub(crate) trait Hotplug {
+    /// `cpu`, on which this runs, came online; nothing but per-CPU threads runs there yet. An error
+    /// sends it offline again.
+    fn came_online(cpu: u32) -> Result;
+}
+
+/// A registered [`Hotplug`].
+///
+/// # Invariants
+///
+/// The state is one that `__cpuhp_setup_state_cpuslocked` gave.
+pub(crate) struct HotplugCallback(bindings::cpuhp_state);
+
+impl HotplugCallback {
+    /// Registers `T` for CPUs that come online from now on.
+    pub(crate) fn register<T: Hotplug>(_lock: &HotplugLock) -> Result<Self> {
+        extern "C" fn call<T: Hotplug>(cpu: u32) -> c_int {
+            match T::came_online(cpu) {
+                Ok(()) => 0,
+                Err(error) => error.to_errno(),
+            }
+        }
+        // SAFETY: The lock is held; the name and the function live as long as the module, and
+        // `drop` takes the function away before.
+        let state = unsafe {
+            bindings::__cpuhp_setup_state_cpuslocked(
+                bindings::cpuhp_state_CPUHP_AP_ONLINE_DYN,
+                c"hvmod:online".as_ptr().cast(),
+                false,
+                Some(call::<T>),
+                None,
+                false,
+            )
+        };
+        to_result(state)?;
+        // INVARIANT: As given.
+        Ok(Self(state as bindings::cpuhp_state))
+    }
+}
+
+impl Drop for HotplugCallback {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant.
+        unsafe { bindings::__cpuhp_remove_state(self.0, false) };
+    }
+}

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <linux/gfp.h>
+#include <linux/io.h>
+#include <linux/mm.h>
+#include <linux/vmalloc.h>
+
+#include "sys.h"
+
+/* A cleared page, charged to the caller's cgroup; NULL if there is none. */
+void *hvmod_page_alloc(void)
+{
+	return (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+}
+
+void hvmod_page_free(void *page)
+{
+	free_page((unsigned long)page);
+}
+
+void hvmod_page_free_spa(u64 spa)
+{
+	__free_page(pfn_to_page(PHYS_PFN(spa)));
+}
+
+/* Physical address of a byte of the kernel: linear mapping, vmalloc or module. */
+u64 hvmod_spa(const void *address)
+{
+	if (is_vmalloc_or_module_addr(address))
+		return page_to_phys(vmalloc_to_page(address)) + offset_in_page(address);
+	return virt_to_phys((void *)address);
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * C functions for the Rust files beside this one: what the kernel offers only
+ * as macros, inline functions or static structures.
+ */
+#ifndef HVMOD_SYS_H
+#define HVMOD_SYS_H
+
+#include <linux/types.h>
+
+/* block.c */
+void *hvmod_block_alloc(size_t pages);
+void hvmod_block_free(void *block, size_t pages);
+
+/* page.c */
+void *hvmod_page_alloc(void);
+void hvmod_page_free(void *page);
+void hvmod_page_free_spa(u64 spa);
+u64 hvmod_spa(const void *address);
+
+/* machine.c */
+u64 hvmod_ram_end(void);
+bool hvmod_cpu_online(u32 cpu);
+bool hvmod_cpu_possible(u32 cpu);
+
+/* notifier.c */
+int hvmod_notifiers_register(void (*going_down)(void), void (*panicking)(void),
+			     bool (*may_sleep)(void));
+void hvmod_notifiers_unregister(void);
+
+/* device.c */
+struct device;
+bool hvmod_class_has(struct device *one, const char *name);
+
+#endif /* HVMOD_SYS_H */

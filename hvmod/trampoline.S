@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The one page that Linux and hvcore both have mapped, at the same address: how
+ * a processor goes to hvcore at launch, and how it comes back for good. The
+ * interface is specified in rust/hvabi/src/boot.rs.
+ *
+ * Interrupts are off throughout. An NMI or machine check while CR3 is not
+ * Linux's, and hvcore has not loaded its own IDT yet, finds neither handler nor
+ * stack mapped and shuts the processor down. The window is some ten
+ * instructions, once per processor and load of the module. It could only be
+ * closed by silencing every source of NMI on the machine.
+ *
+ * CR4 passes through values of different kinds:
+ *  - Going, PGE, PCIDE and CET go off with the first write. Clearing PGE or
+ *    PCIDE drops all translations, those of every PCID too, so that nothing of
+ *    Linux is left under PCID 0, which is hvcore's; with CET off no ENDBR is
+ *    needed over there.
+ *  - Coming back, PCIDE may be set only while CR3[11:0] is 0, as it is in
+ *    hvcore's CR3: so CR4 comes before CR3.
+ */
+#include <linux/linkage.h>
+#include <linux/objtool.h>
+#include <asm/msr-index.h>
+#include <asm/nospec-branch.h>
+#include <asm/unwind_hints.h>
+
+/* struct Enter in sys/trampoline.rs */
+#define ENTER_INFO	0
+#define ENTER_LP	8
+#define ENTER_CR3	16
+#define ENTER_CR4_KEEP	24
+#define ENTER_STACK_TOP	32
+#define ENTER_ENTRY	40
+
+/* LeaveFrame in rust/hvabi/src/boot.rs */
+#define LEAVE_RAX	0
+#define LEAVE_RCX	8
+#define LEAVE_RDX	16
+#define LEAVE_RBX	24
+#define LEAVE_RBP	40
+#define LEAVE_RSI	48
+#define LEAVE_RDI	56
+#define LEAVE_R8	64
+#define LEAVE_FS_BASE	128
+#define LEAVE_GS_BASE	136
+#define LEAVE_IRET	144
+#define LEAVE_DS	184
+#define LEAVE_ES	186
+#define LEAVE_FS	188
+#define LEAVE_GS	190
+#define LEAVE_LDTR	192
+#define LEAVE_GDTR	200
+#define LEAVE_IDTR	216
+
+	.text
+	.balign 4096
+SYM_INNER_LABEL(hvmod_trampoline, SYM_L_GLOBAL)
+	ANNOTATE_NOENDBR
+
+/*
+ * struct Outcome hvmod_enter(const struct Enter *enter)
+ *
+ * Returns { 0, - } as the root partition, or { status, detail } outside VMX
+ * operation.
+ */
+SYM_FUNC_START(hvmod_enter)
+	pushq	%rbp
+	pushq	%rbx
+	pushq	%r12
+	pushq	%r13
+	pushq	%r14
+	pushq	%r15
+	pushfq
+
+	movq	%rdi, %r11
+	movq	%cr3, %rdx
+	movq	%cr4, %rcx
+	movq	ENTER_INFO(%r11), %rdi
+	movq	ENTER_LP(%r11), %rsi
+	movq	ENTER_ENTRY(%r11), %rax
+	movq	ENTER_CR3(%r11), %r10
+	movq	ENTER_STACK_TOP(%r11), %r13
+	movq	ENTER_CR4_KEEP(%r11), %r12
+	andq	%rcx, %r12
+	leaq	.Lcontinue(%rip), %r9
+	movq	%rsp, %r8
+
+	/* What the failed call leaves alone, being a call. */
+	movq	%rdx, %rbx
+	movq	%rcx, %rbp
+	movq	%r8, %r14
+
+	movq	%r12, %cr4
+	movq	%r10, %cr3
+	movq	%r13, %rsp
+	ANNOTATE_RETPOLINE_SAFE
+	call	*%rax
+
+	/* The launch failed. */
+	movq	%rbp, %cr4
+	movq	%rbx, %cr3
+	movq	%r14, %rsp
+
+	/* The launch worked: VM entry came here, with RSP = R8 and RAX = 0. */
+SYM_INNER_LABEL(.Lcontinue, SYM_L_LOCAL)
+	ANNOTATE_NOENDBR
+	popfq
+	popq	%r15
+	popq	%r14
+	popq	%r13
+	popq	%r12
+	popq	%rbx
+	popq	%rbp
+	RET
+SYM_FUNC_END(hvmod_enter)
+/* RSP leaves the stack and comes back to it: nothing for objtool to follow. */
+STACK_FRAME_NON_STANDARD hvmod_enter
+
+/*
+ * hvcore jumps here after VMXOFF, its CR3 still loaded. RAX = CR3 and RCX = CR4
+ * of Linux, RDI = address in Linux of this LP's LeaveFrame.
+ */
+SYM_CODE_START_NOALIGN(hvmod_leave)
+	UNWIND_HINT_UNDEFINED
+	ANNOTATE_NOENDBR
+	movq	%rcx, %cr4
+	movq	%rax, %cr3
+
+	lgdt	LEAVE_GDTR(%rdi)
+	lidt	LEAVE_IDTR(%rdi)
+	lldt	LEAVE_LDTR(%rdi)
+	movw	LEAVE_DS(%rdi), %ds
+	movw	LEAVE_ES(%rdi), %es
+	movw	LEAVE_FS(%rdi), %fs
+	movw	LEAVE_GS(%rdi), %gs
+
+	movl	$MSR_FS_BASE, %ecx
+	movl	LEAVE_FS_BASE(%rdi), %eax
+	movl	LEAVE_FS_BASE+4(%rdi), %edx
+	wrmsr
+	movl	$MSR_GS_BASE, %ecx
+	movl	LEAVE_GS_BASE(%rdi), %eax
+	movl	LEAVE_GS_BASE+4(%rdi), %edx
+	wrmsr
+
+	leaq	LEAVE_IRET(%rdi), %rsp
+	movq	LEAVE_RAX(%rdi), %rax
+	movq	LEAVE_RCX(%rdi), %rcx
+	movq	LEAVE_RDX(%rdi), %rdx
+	movq	LEAVE_RBX(%rdi), %rbx
+	movq	LEAVE_RBP(%rdi), %rbp
+	movq	LEAVE_RSI(%rdi), %rsi
+	movq	LEAVE_R8(%rdi), %r8
+	movq	LEAVE_R8+8(%rdi), %r9
+	movq	LEAVE_R8+16(%rdi), %r10
+	movq	LEAVE_R8+24(%rdi), %r11
+	movq	LEAVE_R8+32(%rdi), %r12
+	movq	LEAVE_R8+40(%rdi), %r13
+	movq	LEAVE_R8+48(%rdi), %r14
+	movq	LEAVE_R8+56(%rdi), %r15
+	movq	LEAVE_RDI(%rdi), %rdi
+	iretq
+SYM_CODE_END(hvmod_leave)
+
+/* Fails to assemble if it is larger than a page; nobody else lives in it. */
+	.org	hvmod_trampoline + 4096, 0xcc
