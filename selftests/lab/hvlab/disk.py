@@ -12,12 +12,15 @@ import shlex
 import shutil
 import subprocess
 import tarfile
+import time
 
 from .cache import LabError
 
 # Bochs describes a disk by its geometry: a size between cylinders is cut off.
 CYLINDER = 16 * 63 * 512
 OUT_SIZE = 8192 * CYLINDER  # sparse
+# Always the same, since a restored kernel remembers the disk's size.
+PUT_SIZE = 32768 * CYLINDER
 SLACK = 64 << 20    # what a command may write beside its files
 
 
@@ -74,6 +77,8 @@ class Disks:
         (lab / "command").chmod(0o755)
         (lab / "get").write_text("".join(f"{path}\n" for path in gets))
         (lab / "grub.cfg").write_text(grub)
+        (lab / "seed").write_bytes(os.urandom(512))
+        (lab / "now").write_text(f"{int(time.time())}\n")
         if terminal:
             (lab / "shell").write_text(terminal)
         self.format()
@@ -87,6 +92,9 @@ class Disks:
             files += len(names) + len(folders)
             size += sum(os.lstat(os.path.join(folder, name)).st_size + 4096 for name in names)
         blocks = (size + size // 20 + SLACK) // 4096
+        if blocks * 4096 > PUT_SIZE:
+            raise LabError(f"--put: {size >> 20} MiB is more than the disk holds "
+                           f"({PUT_SIZE >> 20} MiB)")
         # GRUB reads its configuration from here too: no features it lacks.
         made = subprocess.run(
             ["mke2fs", "-q", "-F", "-t", "ext2", "-O", "extent,^resize_inode", "-b", "4096", "-m", "0",
@@ -96,7 +104,7 @@ class Disks:
             env=dict(os.environ, PATH=os.environ.get("PATH", "") + ":/usr/sbin:/sbin"))
         if made.returncode:
             raise LabError(f"could not make the disk with the files: {made.stderr.strip()}")
-        fill_cylinder(self.put)
+        os.truncate(self.put, PUT_SIZE)
 
     def extract(self, directory):
         """Unpack what the machine left; it is data from a test, hence the filter."""

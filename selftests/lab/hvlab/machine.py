@@ -11,7 +11,7 @@ import pathlib
 import signal
 import subprocess
 
-from . import bochs, cache, image, root
+from . import bochs, cache, checkpoint, image, root
 from . import disk as disks
 from .cache import LabError
 
@@ -50,6 +50,9 @@ class Machine:
         return (f"linux /boot/vmlinuz {self.command_line()}\n"
                 "initrd /boot/initramfs\nboot\n")
 
+    def command_begun(self):
+        """The command's first output was seen."""
+
     def spawn(self, argv, stdin=subprocess.DEVNULL, stdout=None, **options):
         """Start the emulator so that it dies with this process."""
         libc = ctypes.CDLL(None)
@@ -73,6 +76,9 @@ class Bochs(Machine):
         super().__init__(place, arguments, series)
         self.home = bochs.directory()
         self.debugger = arguments.debugger
+        self.fresh = arguments.fresh
+        self.saved = checkpoint.Checkpoint(self.home.name, self.images.name, self.model, self.cpus,
+                                           self.memory, self.command_line())
         if not self.home.is_dir():
             raise LabError(f"Bochs is not built: run {cache.LAB}/build")
 
@@ -124,7 +130,16 @@ class Bochs(Machine):
         if self.debugger:
             return self.spawn([str(self.home / "bochs-debugger"), "-q", "-f", str(written)],
                               stdin=None, stdout=1)
-        return self.spawn([str(self.home / "bochs"), "-q", "-f", str(written)])
+        argv = [str(self.home / "bochs"), "-q"]
+        if self.fresh:
+            return self.spawn([*argv, "-f", str(written)])
+        if self.saved.directory.is_dir():
+            return self.spawn([*argv, "-r", str(self.saved.prepare(self.place, written))])
+        return self.spawn([*argv, "-f", str(written)],
+                          env=dict(os.environ, BOCHS_CHECKPOINT=str(self.saved.scratch())))
+
+    def command_begun(self):
+        self.saved.keep()
 
 
 def disk(channel, path, model, mode):
