@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: GPL-2.0
+//! hvmod's own calls on /dev/hvmod, beside the mshv calls: who is there, what they did,
+//! and hvcore's log. The structures are those of `include/uapi/linux/hvmod.h`.
+
+mod abi;
+mod client;
+mod exit_reason;
+mod root;
+
+pub use abi::{
+    CAP_CHILDREN, CAP_INFO, CAP_LOG, Caps, EXIT_REASONS, Info, LogRecord, LpInfo, PartitionInfo,
+};
+pub use client::{Client, Records};
+pub use exit_reason::name as exit_reason;
+pub use root::{Signature, lp_here, signature_here};

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Getting a guest into memory and a processor to its first instruction.
+
+pub mod acpi;
+pub mod entry;
+pub mod error;
+pub mod linux;
+pub mod multiboot;
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+pub use error::Error;
+
+use crate::hypervisor::CpuState;
+use crate::memory::GuestMemory;
+
+/// What to boot.
+#[derive(Debug, Clone)]
+pub struct Payload {
+    pub kernel: PathBuf,
+    pub initrd: Option<PathBuf>,
+    /// `None`: what suits the kind of kernel.
+    pub command_line: Option<String>,
+}
+
+/// The kinds of kernel that can be booted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    BzImage,
+    Multiboot,
+}
+
+/// Linux's console, where nobody said otherwise.
+pub const LINUX_COMMAND_LINE: &str = "console=ttyS0";
+
+fn open(path: &Path, what: &'static str) -> Result<File, Error> {
+    let refused = |cause| Error::Open {
+        what,
+        path: path.to_owned(),
+        cause,
+    };
+    let file = File::open(path).map_err(refused)?;
+    let metadata = file.metadata().map_err(refused)?;
+    if metadata.is_dir() {
+        return Err(refused(std::io::ErrorKind::IsADirectory.into()));
+    }
+    Ok(file)
+}
+
+/// Reads a whole file that has to fit below `limit` bytes.
+fn read_whole(path: &Path, what: &'static str) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    open(path, what)?
+        .read_to_end(&mut bytes)
+        .map_err(|cause| Error::Open {
+            what,
+            path: path.to_owned(),
+            cause,
+        })?;
+    Ok(bytes)
+}
+
+/// What kind of kernel the file begins like.
+pub fn kind(path: &Path) -> Result<Kind, Error> {
+    let file = open(path, "kernel")?;
+    let mut start = [0; 0x206];
+    let have = read_start(&file, &mut start).map_err(|cause| Error::Open {
+        what: "kernel",
+        path: path.to_owned(),
+        cause,
+    })?;
+    let start = &start[..have];
+    if start.starts_with(b"\x7fELF") {
+        Ok(Kind::Multiboot)
+    } else if start.get(0x202..0x206) == Some(b"HdrS") {
+        Ok(Kind::BzImage)
+    } else {
+        Err(Error::NotAKernel {
+            path: path.to_owned(),
+        })
+    }
+}
+
+fn read_start(file: &File, buffer: &mut [u8]) -> std::io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match file.read_at(&mut buffer[done..], done as u64)? {
+            0 => break,
+            count => done += count,
+        }
+    }
+    Ok(done)
+}
+
+/// Loads the payload into `size` bytes of RAM and says where its processor starts.
+pub fn load(
+    memory: &GuestMemory,
+    size: u64,
+    processors: u8,
+    payload: &Payload,
+) -> Result<CpuState, Error> {
+    let kind = kind(&payload.kernel)?;
+    let rsdp = acpi::install(memory, processors)?;
+    match kind {
+        Kind::BzImage => linux::load(memory, size, rsdp, payload),
+        Kind::Multiboot => multiboot::load(memory, size, payload),
+    }
+}

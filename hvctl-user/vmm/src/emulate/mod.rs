@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Carrying out the guest's instruction when its memory or port operand is a device.
+
+mod alu;
+mod instruction;
+mod operand;
+mod string;
+mod walk;
+
+use crate::hypervisor::{CpuState, Exception};
+use crate::memory::GuestMemory;
+
+pub use instruction::fetch;
+pub use walk::{Access, translate};
+
+/// What an instruction can reach: RAM, devices in the memory map, and ports.
+pub trait Space {
+    fn memory(&self) -> &GuestMemory;
+    fn mmio_read(&mut self, gpa: u64, data: &mut [u8]);
+    fn mmio_write(&mut self, gpa: u64, data: &[u8]);
+    fn port_read(&mut self, port: u16, data: &mut [u8]);
+    fn port_write(&mut self, port: u16, data: &[u8]);
+}
+
+/// Why an instruction was not carried out. The state is then as if it had not begun,
+/// except that repetitions of a string instruction that are done stay done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Stop {
+    /// The guest has to take an exception.
+    #[error("exception {}", .0.vector)]
+    Fault(Exception),
+    /// Not an instruction that this emulator knows.
+    #[error("cannot emulate '{text}' at {rip:#x} (bytes {bytes:02x?})")]
+    Unknown {
+        rip: u64,
+        bytes: Vec<u8>,
+        text: String,
+    },
+}
+
+/// Carries out the instruction at RIP: moves `cpu` on, reads and writes `space`.
+/// `bytes` are the instruction as the hypervisor saw it, as far as it did.
+pub fn step(cpu: &mut CpuState, space: &mut impl Space, bytes: &[u8]) -> Result<(), Stop> {
+    let instruction = instruction::decode(cpu, space.memory(), bytes)?;
+    instruction::execute(cpu, space, &instruction)
+}
+
+#[cfg(test)]
+mod tests;

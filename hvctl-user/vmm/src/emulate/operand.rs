@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Registers, immediates and memory, as operands.
+
+use iced_x86::{Instruction, OpKind, Register as Name};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
+
+use super::walk::{Access, translate};
+use super::{Space, Stop};
+use crate::hypervisor::{CpuState, Gpr};
+
+/// Keeps the low `size` bytes.
+pub fn truncate(value: u64, size: usize) -> u64 {
+    if size >= 8 {
+        value
+    } else {
+        value & ((1 << (size * 8)) - 1)
+    }
+}
+
+/// Widens a value of `size` bytes by its sign.
+pub fn sign_extend(value: u64, size: usize) -> u64 {
+    let shift = 64 - size.min(8) * 8;
+    (((value << shift) as i64) >> shift) as u64
+}
+
+fn gpr(name: Name) -> Option<Gpr> {
+    name.is_gpr()
+        .then(|| Gpr::ALL[name.full_register().number()])
+}
+
+fn is_high_byte(name: Name) -> bool {
+    matches!(name, Name::AH | Name::CH | Name::DH | Name::BH)
+}
+
+/// A general-purpose register's value, or a segment register's base.
+pub fn register(cpu: &CpuState, name: Name) -> Option<u64> {
+    if let Some(gpr) = gpr(name) {
+        let shift = if is_high_byte(name) { 8 } else { 0 };
+        return Some(truncate(cpu.get(gpr) >> shift, name.size()));
+    }
+    match name {
+        Name::CS => Some(cpu.cs.base),
+        Name::DS => Some(cpu.ds.base),
+        Name::ES => Some(cpu.es.base),
+        Name::FS => Some(cpu.fs.base),
+        Name::GS => Some(cpu.gs.base),
+        Name::SS => Some(cpu.ss.base),
+        Name::RIP | Name::EIP => Some(cpu.rip),
+        _ => None,
+    }
+}
+
+/// Writes a general-purpose register as the processor does: 32-bit writes clear the
+/// upper half, shorter ones leave the rest.
+pub fn set_register(cpu: &mut CpuState, name: Name, value: u64) -> Option<()> {
+    let gpr = gpr(name)?;
+    let old = cpu.get(gpr);
+    cpu.set(
+        gpr,
+        match name.size() {
+            8 => value,
+            4 => truncate(value, 4),
+            2 => old & !0xffff | truncate(value, 2),
+            1 if is_high_byte(name) => old & !0xff00 | truncate(value, 1) << 8,
+            _ => old & !0xff | truncate(value, 1),
+        },
+    );
+    Some(())
+}
+
+/// The immediate in operand `index`, sign-extended as the instruction says.
+pub fn immediate(instruction: &Instruction, index: u32) -> Option<u64> {
+    instruction.try_immediate(index).ok()
+}
+
+/// The linear address of memory operand `index`.
+pub fn linear(cpu: &CpuState, instruction: &Instruction, index: u32) -> Option<u64> {
+    let long = cpu.bitness() == 64;
+    let address = instruction.virtual_address(index, 0, |name, _, _| match name {
+        // Only FS and GS have a base in 64-bit mode.
+        Name::CS | Name::DS | Name::ES | Name::SS if long => Some(0),
+        _ => register(cpu, name),
+    })?;
+    Some(if long { address } else { address & 0xffff_ffff })
+}
+
+pub fn is_memory(kind: OpKind) -> bool {
+    use OpKind::*;
+    matches!(
+        kind,
+        Memory | MemorySegSI | MemorySegESI | MemorySegRSI | MemoryESDI | MemoryESEDI | MemoryESRDI
+    )
+}
+
+/// A stretch of memory that one access covers: at most two pages, translated.
+pub struct Place {
+    parts: [(u64, usize); 2],
+}
+
+impl Place {
+    /// Translates all of the access before any of it is done.
+    pub fn find(
+        cpu: &CpuState,
+        space: &impl Space,
+        linear: u64,
+        size: usize,
+        access: Access,
+    ) -> Result<Self, Stop> {
+        let at = |linear| translate(space.memory(), cpu, linear, access).map_err(Stop::Fault);
+        let first = size.min(0x1000 - (linear & 0xfff) as usize);
+        let mut parts = [(at(linear)?, first), (0, size - first)];
+        if first < size {
+            parts[1].0 = at(linear.wrapping_add(first as u64))?;
+        }
+        Ok(Self { parts })
+    }
+
+    pub fn load(&self, space: &mut impl Space) -> u64 {
+        let mut bytes = [0; 8];
+        let mut done = 0;
+        for (gpa, size) in self.parts {
+            let part = &mut bytes[done..done + size];
+            if size > 0 && space.memory().read_slice(part, GuestAddress(gpa)).is_err() {
+                space.mmio_read(gpa, part);
+            }
+            done += size;
+        }
+        u64::from_le_bytes(bytes)
+    }
+
+    pub fn store(&self, space: &mut impl Space, value: u64) {
+        let bytes = value.to_le_bytes();
+        let mut done = 0;
+        for (gpa, size) in self.parts {
+            let part = &bytes[done..done + size];
+            let address = GuestAddress(gpa);
+            if size > 0 {
+                if space.memory().address_in_range(address) {
+                    // An access that runs off the end of RAM loses the rest.
+                    let _ = space.memory().write(part, address);
+                } else {
+                    space.mmio_write(gpa, part);
+                }
+            }
+            done += size;
+        }
+    }
+}

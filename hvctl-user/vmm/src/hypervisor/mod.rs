@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What the machine needs of a hypervisor, and hvmod's (mshv's) way of giving it.
+
+pub mod exit;
+pub mod message;
+pub mod mshv;
+pub mod state;
+
+pub use exit::{Exit, MemoryAccess, PortAccess};
+pub use state::{CpuState, Gpr, Register, Segment, Table};
+
+/// A call to the hypervisor failed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{call}: {cause}")]
+pub struct Failure {
+    /// What was asked.
+    pub call: &'static str,
+    /// What came back.
+    pub cause: String,
+}
+
+/// What came of entering a virtual processor.
+#[derive(Debug, Clone)]
+pub enum Run {
+    /// The guest did something that the machine has to serve.
+    Exit(Exit),
+    /// A signal came first; nothing is to be served.
+    Interrupted,
+}
+
+/// An exception for the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exception {
+    pub vector: u8,
+    pub error_code: Option<u32>,
+    /// For a page fault, the linear address.
+    pub parameter: u64,
+}
+
+/// A virtual processor.
+pub trait Vp: Send {
+    /// Enters the guest until something is to be served, or a signal arrives.
+    fn run(&mut self) -> Result<Run, Failure>;
+    /// All registers that instructions can depend on.
+    fn state(&mut self) -> Result<CpuState, Failure>;
+    /// Loads all of [`CpuState`].
+    fn load(&mut self, state: &CpuState) -> Result<(), Failure>;
+    /// Writes some 64-bit registers, in one call.
+    fn write(&mut self, registers: &[(Register, u64)]) -> Result<(), Failure>;
+    /// Makes the guest take an exception at the next entry.
+    fn raise(&mut self, exception: Exception) -> Result<(), Failure>;
+}
+
+/// How an interrupt message is delivered; numbered as in an I/O APIC entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    Fixed = 0,
+    LowestPriority = 1,
+    Smi = 2,
+    Nmi = 4,
+    Init = 5,
+    ExtInt = 7,
+}
+
+/// An interrupt on its way to local APICs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Interrupt {
+    pub vector: u8,
+    pub delivery: Delivery,
+    pub destination: u32,
+    /// The destination is a logical one, not an APIC ID.
+    pub logical: bool,
+    /// The guest's end of interrupt is to be reported.
+    pub level: bool,
+}
+
+/// Where interrupts go.
+pub trait Interrupts: Send + Sync {
+    fn assert(&self, interrupt: Interrupt) -> Result<(), Failure>;
+}

@@ -1,0 +1,454 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The hypervisor behind /dev/hvmod or /dev/mshv.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::IntoRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mshv_bindings as hv;
+use mshv_ioctls::{InterruptRequest, Mshv, MshvError, VcpuFd, VmFd};
+
+use super::message;
+use super::{
+    CpuState, Exception, Failure, Gpr, Interrupt, Interrupts, Register, Run, Segment, Table, Vp,
+};
+
+/// The devices that take partition calls, the preferred one first.
+pub const DEVICES: [&str; 2] = ["/dev/hvmod", "/dev/mshv"];
+
+/// No device takes partition calls.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(
+        "neither /dev/hvmod nor /dev/mshv exists: hvmod is not loaded. Load it with \
+         'insmod hvmod.ko'; 'hvctl check' says whether this machine can run it"
+    )]
+    Absent,
+    #[error("cannot open {}: {cause}{}", path.display(), hint(cause))]
+    Refused { path: PathBuf, cause: io::Error },
+}
+
+fn hint(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::PermissionDenied => ". Run hvctl as root",
+        _ => "",
+    }
+}
+
+/// Opens the first of `paths` that exists.
+pub fn open_device(paths: &[impl AsRef<Path>]) -> Result<(PathBuf, File), OpenError> {
+    for path in paths {
+        let path = path.as_ref();
+        match OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_CLOEXEC)
+            .open(path)
+        {
+            Ok(file) => return Ok((path.to_owned(), file)),
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+            Err(cause) => {
+                return Err(OpenError::Refused {
+                    path: path.to_owned(),
+                    cause,
+                });
+            }
+        }
+    }
+    Err(OpenError::Absent)
+}
+
+fn failed(call: &'static str) -> impl FnOnce(MshvError) -> Failure {
+    move |cause| Failure {
+        call,
+        cause: cause.to_string(),
+    }
+}
+
+/// A partition; dropped with the last of its processors, it is destroyed.
+#[derive(Debug, Clone)]
+pub struct Partition {
+    vm: Arc<VmFd>,
+}
+
+impl Partition {
+    /// Creates an empty partition with local APICs.
+    pub fn create(device: File) -> Result<Self, Failure> {
+        // SAFETY: the descriptor is a fresh one of ours, and ownership of it moves here.
+        let mshv = unsafe { Mshv::new_with_fd_number(device.into_raw_fd()) };
+        let arguments = hv::mshv_create_partition_v2 {
+            pt_flags: 1 << hv::MSHV_PT_BIT_LAPIC
+                | 1 << hv::MSHV_PT_BIT_X2APIC
+                | 1 << hv::MSHV_PT_BIT_GPA_SUPER_PAGES,
+            pt_isolation: u64::from(hv::MSHV_PT_ISOLATION_NONE),
+            ..Default::default()
+        };
+        let vm = mshv
+            .create_vm_with_args(&arguments)
+            .map_err(failed("MSHV_CREATE_PARTITION"))?;
+        vm.initialize()
+            .map_err(failed("MSHV_INITIALIZE_PARTITION"))?;
+        Ok(Self { vm: Arc::new(vm) })
+    }
+
+    /// Gives the guest `size` bytes of our memory.
+    ///
+    /// # Safety
+    ///
+    /// The memory must be ours, mapped for as long as the partition lives, and nothing
+    /// may rest on its contents: the guest writes it at any time.
+    pub unsafe fn map(&self, gpa: u64, host: *mut u8, size: u64) -> Result<(), Failure> {
+        let region = hv::mshv_user_mem_region {
+            size,
+            guest_pfn: gpa >> 12,
+            userspace_addr: host as u64,
+            flags: 1 << hv::MSHV_SET_MEM_BIT_WRITABLE | 1 << hv::MSHV_SET_MEM_BIT_EXECUTABLE,
+            ..Default::default()
+        };
+        self.vm
+            .map_user_memory(region)
+            .map_err(failed("MSHV_SET_GUEST_MEMORY"))
+    }
+
+    pub fn create_vp(&self, index: u8) -> Result<MshvVp, Failure> {
+        let vcpu = self
+            .vm
+            .create_vcpu(index)
+            .map_err(failed("MSHV_CREATE_VP"))?;
+        Ok(MshvVp {
+            vcpu,
+            _partition: self.clone(),
+        })
+    }
+}
+
+impl Interrupts for Partition {
+    fn assert(&self, interrupt: Interrupt) -> Result<(), Failure> {
+        let request = InterruptRequest {
+            interrupt_type: interrupt.delivery as hv::hv_interrupt_type,
+            apic_id: u64::from(interrupt.destination),
+            vector: u32::from(interrupt.vector),
+            level_triggered: interrupt.level,
+            logical_destination_mode: interrupt.logical,
+            long_mode: false,
+        };
+        self.vm
+            .request_virtual_interrupt(&request)
+            .map_err(failed("HVCALL_ASSERT_VIRTUAL_INTERRUPT"))
+    }
+}
+
+/// A virtual processor of a [`Partition`].
+#[derive(Debug)]
+pub struct MshvVp {
+    vcpu: VcpuFd,
+    _partition: Partition,
+}
+
+const GPRS: [hv::hv_register_name; 16] = [
+    hv::hv_register_name_HV_X64_REGISTER_RAX,
+    hv::hv_register_name_HV_X64_REGISTER_RCX,
+    hv::hv_register_name_HV_X64_REGISTER_RDX,
+    hv::hv_register_name_HV_X64_REGISTER_RBX,
+    hv::hv_register_name_HV_X64_REGISTER_RSP,
+    hv::hv_register_name_HV_X64_REGISTER_RBP,
+    hv::hv_register_name_HV_X64_REGISTER_RSI,
+    hv::hv_register_name_HV_X64_REGISTER_RDI,
+    hv::hv_register_name_HV_X64_REGISTER_R8,
+    hv::hv_register_name_HV_X64_REGISTER_R9,
+    hv::hv_register_name_HV_X64_REGISTER_R10,
+    hv::hv_register_name_HV_X64_REGISTER_R11,
+    hv::hv_register_name_HV_X64_REGISTER_R12,
+    hv::hv_register_name_HV_X64_REGISTER_R13,
+    hv::hv_register_name_HV_X64_REGISTER_R14,
+    hv::hv_register_name_HV_X64_REGISTER_R15,
+];
+
+const CONTROLS: [hv::hv_register_name; 6] = [
+    hv::hv_register_name_HV_X64_REGISTER_RIP,
+    hv::hv_register_name_HV_X64_REGISTER_RFLAGS,
+    hv::hv_register_name_HV_X64_REGISTER_CR0,
+    hv::hv_register_name_HV_X64_REGISTER_CR3,
+    hv::hv_register_name_HV_X64_REGISTER_CR4,
+    hv::hv_register_name_HV_X64_REGISTER_EFER,
+];
+
+const SEGMENTS: [hv::hv_register_name; 8] = [
+    hv::hv_register_name_HV_X64_REGISTER_CS,
+    hv::hv_register_name_HV_X64_REGISTER_DS,
+    hv::hv_register_name_HV_X64_REGISTER_ES,
+    hv::hv_register_name_HV_X64_REGISTER_FS,
+    hv::hv_register_name_HV_X64_REGISTER_GS,
+    hv::hv_register_name_HV_X64_REGISTER_SS,
+    hv::hv_register_name_HV_X64_REGISTER_TR,
+    hv::hv_register_name_HV_X64_REGISTER_LDTR,
+];
+
+const TABLES: [hv::hv_register_name; 2] = [
+    hv::hv_register_name_HV_X64_REGISTER_GDTR,
+    hv::hv_register_name_HV_X64_REGISTER_IDTR,
+];
+
+fn name(register: Register) -> hv::hv_register_name {
+    match register {
+        Register::Gpr(gpr) => GPRS[gpr as usize],
+        Register::Rip => hv::hv_register_name_HV_X64_REGISTER_RIP,
+        Register::Rflags => hv::hv_register_name_HV_X64_REGISTER_RFLAGS,
+    }
+}
+
+fn assoc(name: hv::hv_register_name, value: hv::hv_register_value) -> hv::hv_register_assoc {
+    hv::hv_register_assoc {
+        name,
+        value,
+        ..Default::default()
+    }
+}
+
+fn assoc64(name: hv::hv_register_name, value: u64) -> hv::hv_register_assoc {
+    assoc(name, hv::hv_register_value { reg64: value })
+}
+
+fn segment(value: &Segment) -> hv::hv_register_value {
+    let mut segment = hv::hv_x64_segment_register {
+        base: value.base,
+        limit: value.limit,
+        selector: value.selector,
+        ..Default::default()
+    };
+    segment.__bindgen_anon_1.attributes = value.attributes;
+    hv::hv_register_value { segment }
+}
+
+fn table(value: &Table) -> hv::hv_register_value {
+    let table = hv::hv_x64_table_register {
+        base: value.base,
+        limit: value.limit,
+        ..Default::default()
+    };
+    hv::hv_register_value { table }
+}
+
+fn to_assocs(state: &CpuState) -> Vec<hv::hv_register_assoc> {
+    let controls = [
+        state.rip,
+        state.rflags,
+        state.cr0,
+        state.cr3,
+        state.cr4,
+        state.efer,
+    ];
+    let segments = [
+        &state.cs,
+        &state.ds,
+        &state.es,
+        &state.fs,
+        &state.gs,
+        &state.ss,
+        &state.tr,
+        &state.ldtr,
+    ];
+    let tables = [&state.gdtr, &state.idtr];
+    let mut assocs = Vec::with_capacity(32);
+    assocs.extend(
+        GPRS.iter()
+            .zip(state.gpr)
+            .map(|(&name, value)| assoc64(name, value)),
+    );
+    assocs.extend(
+        SEGMENTS
+            .iter()
+            .zip(segments)
+            .map(|(&name, value)| assoc(name, segment(value))),
+    );
+    assocs.extend(
+        TABLES
+            .iter()
+            .zip(tables)
+            .map(|(&name, value)| assoc(name, table(value))),
+    );
+    assocs.extend(
+        CONTROLS
+            .iter()
+            .zip(controls)
+            .map(|(&name, value)| assoc64(name, value)),
+    );
+    assocs
+}
+
+fn from_assocs(assocs: &[hv::hv_register_assoc]) -> CpuState {
+    let mut values = assocs.iter().map(|assoc| assoc.value);
+    let mut next = || values.next().unwrap_or_default();
+    let mut state = CpuState::default();
+    // SAFETY: all members of the unions are plain integers, for which every bit pattern
+    // is valid, and the hypervisor filled the one that belongs to the register's name.
+    unsafe {
+        for gpr in Gpr::ALL {
+            state.set(gpr, next().reg64);
+        }
+        for segment in [
+            &mut state.cs,
+            &mut state.ds,
+            &mut state.es,
+            &mut state.fs,
+            &mut state.gs,
+            &mut state.ss,
+            &mut state.tr,
+            &mut state.ldtr,
+        ] {
+            let value = next().segment;
+            *segment = Segment {
+                base: value.base,
+                limit: value.limit,
+                selector: value.selector,
+                attributes: value.__bindgen_anon_1.attributes,
+            };
+        }
+        for table in [&mut state.gdtr, &mut state.idtr] {
+            let value = next().table;
+            *table = Table {
+                base: value.base,
+                limit: value.limit,
+            };
+        }
+        for control in [
+            &mut state.rip,
+            &mut state.rflags,
+            &mut state.cr0,
+            &mut state.cr3,
+            &mut state.cr4,
+            &mut state.efer,
+        ] {
+            *control = next().reg64;
+        }
+    }
+    state
+}
+
+/// The value of HV_REGISTER_PENDING_EVENT0 that stands for an exception.
+fn pending_event(exception: Exception) -> hv::hv_u128 {
+    let low = 1 // event pending, of type 0: exception
+        | u64::from(exception.error_code.is_some()) << 8
+        | u64::from(exception.vector) << 16
+        | u64::from(exception.error_code.unwrap_or(0)) << 32;
+    hv::hv_u128 {
+        low_part: low,
+        high_part: exception.parameter,
+    }
+}
+
+impl Vp for MshvVp {
+    fn run(&mut self) -> Result<Run, Failure> {
+        match self.vcpu.run() {
+            Ok(message) => message::decode(&message).map(Run::Exit),
+            Err(cause) => match cause.errno() {
+                libc::EINTR | libc::EAGAIN => Ok(Run::Interrupted),
+                _ => Err(failed("MSHV_RUN_VP")(cause)),
+            },
+        }
+    }
+
+    fn state(&mut self) -> Result<CpuState, Failure> {
+        let mut assocs = to_assocs(&CpuState::default());
+        self.vcpu
+            .get_reg(&mut assocs)
+            .map_err(failed("HVCALL_GET_VP_REGISTERS"))?;
+        Ok(from_assocs(&assocs))
+    }
+
+    fn load(&mut self, state: &CpuState) -> Result<(), Failure> {
+        self.vcpu
+            .set_reg(&to_assocs(state))
+            .map_err(failed("HVCALL_SET_VP_REGISTERS"))
+    }
+
+    fn write(&mut self, registers: &[(Register, u64)]) -> Result<(), Failure> {
+        let assocs: Vec<_> = registers
+            .iter()
+            .map(|&(register, value)| assoc64(name(register), value))
+            .collect();
+        self.vcpu
+            .set_reg(&assocs)
+            .map_err(failed("HVCALL_SET_VP_REGISTERS"))
+    }
+
+    fn raise(&mut self, exception: Exception) -> Result<(), Failure> {
+        let value = hv::hv_register_value {
+            reg128: pending_event(exception),
+        };
+        self.vcpu
+            .set_reg(&[assoc(
+                hv::hv_register_name_HV_REGISTER_PENDING_EVENT0,
+                value,
+            )])
+            .map_err(failed("HVCALL_SET_VP_REGISTERS (pending event)"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registers_survive_the_hypervisors_encoding() {
+        let mut state = CpuState {
+            rip: 0x10_0000,
+            rflags: 2,
+            cr0: 0x8000_0031,
+            cr3: 0x9000,
+            cr4: 0x20,
+            efer: 0x500,
+            cs: Segment::flat_code(0x10, true),
+            ss: Segment::flat_data(0x18),
+            tr: Segment::task(0x20),
+            gdtr: Table {
+                base: 0x500,
+                limit: 39,
+            },
+            ..Default::default()
+        };
+        for (index, gpr) in Gpr::ALL.into_iter().enumerate() {
+            state.set(gpr, 0x1111 * index as u64);
+        }
+        assert_eq!(from_assocs(&to_assocs(&state)), state);
+    }
+
+    #[test]
+    fn attributes_are_the_hypervisors_bits() {
+        let value = segment(&Segment::flat_code(0x10, true));
+        // SAFETY: plain bits.
+        let bits = unsafe { value.segment.__bindgen_anon_1.__bindgen_anon_1 };
+        assert_eq!(
+            (
+                bits.segment_type(),
+                bits.non_system_segment(),
+                bits.present()
+            ),
+            (0xb, 1, 1)
+        );
+        assert_eq!(
+            (bits._long(), bits._default(), bits.granularity()),
+            (1, 0, 1)
+        );
+    }
+
+    #[test]
+    fn a_page_fault_is_encoded_as_the_interface_says() {
+        let event = pending_event(Exception {
+            vector: 14,
+            error_code: Some(2),
+            parameter: 0xdead_b000,
+        });
+        let (low, high) = (event.low_part, event.high_part);
+        assert_eq!((low, high), (0x0000_0002_000e_0101, 0xdead_b000));
+    }
+
+    #[test]
+    fn absent_devices_are_explained() {
+        let error = open_device(&["/nonexistent/hvmod"]).unwrap_err();
+        assert!(error.to_string().contains("insmod hvmod.ko"), "{error}");
+    }
+}

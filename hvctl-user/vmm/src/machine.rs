@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The machine: its devices, where they are, and how intercepts reach them.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::device::exit_port::ExitPort;
+use crate::device::ioapic::{Ioapic, Pin};
+use crate::device::power::{AcpiPower, KeyboardReset, ResetControl};
+use crate::device::rtc::Rtc;
+use crate::device::serial::Serial;
+use crate::device::{Bus, Device};
+use crate::emulate::{self, Space, Stop};
+use crate::hypervisor::{
+    Exit, Failure, Gpr, Interrupts, MemoryAccess, PortAccess, Register, Run, Vp,
+};
+use crate::layout::{self, irq, port};
+use crate::memory::GuestMemory;
+use crate::outcome::{Ending, Outcome};
+use crate::quota::Quota;
+
+/// The far end of COM1.
+pub struct Console {
+    pub out: Box<dyn Write + Send>,
+    /// Signalled when the guest has taken all its input.
+    pub drained: EventFd,
+}
+
+pub struct Machine {
+    ports: Bus,
+    mmio: Bus,
+    ioapic: Arc<Ioapic>,
+    serial: Arc<Serial>,
+    ending: Arc<Ending>,
+    stray: Quota,
+    memory: GuestMemory,
+}
+
+impl Machine {
+    pub fn new(
+        memory: GuestMemory,
+        interrupts: Arc<dyn Interrupts>,
+        console: Console,
+        exit_port: bool,
+        ending: Arc<Ending>,
+    ) -> Self {
+        let ioapic = Ioapic::new(interrupts);
+        let com1 = Pin::new(ioapic.clone(), irq::COM1);
+        let serial = Serial::new(com1, console.drained, console.out);
+
+        let mut ports = Bus::default();
+        let mut add = |start: u16, size: u64, device: Arc<dyn Device>| {
+            ports.add(u64::from(start), size, device);
+        };
+        add(port::COM1, 8, serial.clone());
+        add(port::RTC, 2, Arc::new(Rtc::new()));
+        add(
+            port::KEYBOARD_COMMAND,
+            1,
+            Arc::new(KeyboardReset::new(ending.clone())),
+        );
+        add(
+            port::SLEEP_CONTROL,
+            3,
+            Arc::new(AcpiPower::new(ending.clone())),
+        );
+        add(
+            port::RESET_CONTROL,
+            1,
+            Arc::new(ResetControl::new(ending.clone())),
+        );
+        if exit_port {
+            add(port::EXIT, 4, Arc::new(ExitPort::new(ending.clone())));
+        }
+        let mut mmio = Bus::default();
+        mmio.add(layout::IOAPIC, 0x1000, ioapic.clone());
+        Self {
+            ports,
+            mmio,
+            ioapic,
+            serial,
+            ending,
+            stray: Quota::default(),
+            memory,
+        }
+    }
+
+    pub fn serial(&self) -> &Serial {
+        &self.serial
+    }
+
+    pub fn ending(&self) -> &Ending {
+        &self.ending
+    }
+
+    /// Runs a processor until the run ends.
+    pub fn run(&self, vp: &mut dyn Vp) {
+        while self.ending.outcome().is_none() {
+            let served = match vp.run() {
+                Ok(Run::Exit(exit)) => self.serve(vp, exit),
+                Ok(Run::Interrupted) => Ok(()),
+                Err(failure) => Err(failure),
+            };
+            if let Err(failure) = served {
+                self.ending.end(Outcome::Hypervisor(failure.to_string()));
+            }
+        }
+    }
+
+    /// Serves one intercept.
+    pub fn serve(&self, vp: &mut dyn Vp, exit: Exit) -> Result<(), Failure> {
+        match exit {
+            Exit::Port(access) if access.string => {
+                self.emulate(vp, access.instruction.as_slice(), || format!("{access:x?}"))
+            }
+            Exit::Port(access) => self.port(vp, &access),
+            Exit::Memory(access) => self.memory(vp, &access),
+            Exit::Eoi { vector } => self.ioapic.end_of_interrupt(vector),
+            Exit::Halt => Ok(()),
+            Exit::Unrecoverable => self.crash(vp, "the guest triple-faulted"),
+            Exit::InvalidRegisters => self.crash(vp, "the guest's registers are impossible"),
+            Exit::Unexpected { message_type } => Err(Failure {
+                call: "MSHV_RUN_VP",
+                cause: format!("unexpected message {message_type:#x}"),
+            }),
+        }
+    }
+
+    /// IN or OUT: all that is needed came with the intercept.
+    fn port(&self, vp: &mut dyn Vp, access: &PortAccess) -> Result<(), Failure> {
+        let size = usize::from(access.size);
+        let rip = (
+            Register::Rip,
+            access
+                .rip
+                .wrapping_add(u64::from(access.instruction_length)),
+        );
+        if !matches!(size, 1 | 2 | 4) {
+            let cause = format!("a port access of {size} bytes");
+            return Err(Failure {
+                call: "MSHV_RUN_VP",
+                cause,
+            });
+        }
+        if access.write {
+            self.port_out(access.port, &access.rax.to_le_bytes()[..size]);
+            return vp.write(&[rip]);
+        }
+        let mut data = [0; 4];
+        self.port_in(access.port, &mut data[..size]);
+        let value = u64::from(u32::from_le_bytes(data));
+        let rax = match size {
+            1 => access.rax & !0xff | value,
+            2 => access.rax & !0xffff | value,
+            _ => value,
+        };
+        vp.write(&[(Register::Gpr(Gpr::Rax), rax), rip])
+    }
+
+    fn memory(&self, vp: &mut dyn Vp, access: &MemoryAccess) -> Result<(), Failure> {
+        self.emulate(vp, access.instruction.as_slice(), || {
+            let what = if access.write { "write to" } else { "read of" };
+            format!("{what} guest-physical {:#x}", access.gpa)
+        })
+    }
+
+    /// Carries out the instruction at RIP.
+    fn emulate(
+        &self,
+        vp: &mut dyn Vp,
+        bytes: &[u8],
+        why: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        let before = vp.state()?;
+        let mut cpu = before;
+        let result = emulate::step(&mut cpu, &mut Reach(self), bytes);
+        let changes = cpu.changes_since(&before);
+        if !changes.is_empty() {
+            vp.write(&changes)?;
+        }
+        match result {
+            Ok(()) => Ok(()),
+            Err(Stop::Fault(exception)) => vp.raise(exception),
+            Err(stop @ Stop::Unknown { .. }) => {
+                self.ending
+                    .end(Outcome::Unsupported(format!("{stop} for a {}", why())));
+                Ok(())
+            }
+        }
+    }
+
+    fn crash(&self, vp: &mut dyn Vp, what: &str) -> Result<(), Failure> {
+        let message = match vp.state() {
+            Ok(state) => format!("{what}\n{state}"),
+            Err(failure) => format!("{what} (and its registers cannot be read: {failure})"),
+        };
+        self.ending.end(Outcome::Crash(message));
+        Ok(())
+    }
+
+    fn port_in(&self, port: u16, data: &mut [u8]) {
+        if !self.ports.read(u64::from(port), data) {
+            tracing::debug!("read of port {port:#x}, where nothing is");
+        }
+    }
+
+    fn port_out(&self, port: u16, data: &[u8]) {
+        if !self.ports.write(u64::from(port), data) {
+            tracing::debug!("write of {data:02x?} to port {port:#x}, where nothing is");
+        }
+    }
+}
+
+/// The machine as an instruction reaches it.
+struct Reach<'a>(&'a Machine);
+
+impl Space for Reach<'_> {
+    fn memory(&self) -> &GuestMemory {
+        &self.0.memory
+    }
+
+    fn mmio_read(&mut self, gpa: u64, data: &mut [u8]) {
+        if !self.0.mmio.read(gpa, data) && self.0.stray.take() {
+            tracing::warn!("read of guest-physical {gpa:#x}, where nothing is");
+        }
+    }
+
+    fn mmio_write(&mut self, gpa: u64, data: &[u8]) {
+        if !self.0.mmio.write(gpa, data) && self.0.stray.take() {
+            tracing::warn!("write of {data:02x?} to guest-physical {gpa:#x}, where nothing is");
+        }
+    }
+
+    fn port_read(&mut self, port: u16, data: &mut [u8]) {
+        self.0.port_in(port, data);
+    }
+
+    fn port_write(&mut self, port: u16, data: &[u8]) {
+        self.0.port_out(port, data);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The guest's RAM, as memory of this process.
+
+use std::io;
+
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+
+use crate::hypervisor::Failure;
+use crate::hypervisor::mshv::Partition;
+
+/// All of the guest's RAM. Cheap to clone: the clones share it.
+pub type GuestMemory = GuestMemoryMmap<()>;
+
+/// Anonymous memory for `(address, size)` stretches of guest-physical memory.
+pub fn allocate(stretches: &[(u64, u64)]) -> io::Result<GuestMemory> {
+    let ranges: Vec<_> = stretches
+        .iter()
+        .map(|&(address, size)| (GuestAddress(address), size as usize))
+        .collect();
+    let memory = GuestMemory::from_ranges(&ranges).map_err(io::Error::other)?;
+    for region in memory.iter() {
+        prefer_large_pages(region.as_ptr(), region.len() as usize);
+    }
+    Ok(memory)
+}
+
+/// Large pages keep the partition's page tables small. Without them all still works.
+fn prefer_large_pages(start: *mut u8, size: usize) {
+    if let Some(start) = std::ptr::NonNull::new(start.cast()) {
+        // SAFETY: advice about a mapping that is ours; it changes no contents.
+        let result = unsafe {
+            nix::sys::mman::madvise(start, size, nix::sys::mman::MmapAdvise::MADV_HUGEPAGE)
+        };
+        if let Err(cause) = result {
+            tracing::debug!("no large pages for guest memory: {cause}");
+        }
+    }
+}
+
+/// Gives all of `memory` to the guest. The caller keeps it for as long as the partition.
+pub fn give(memory: &GuestMemory, partition: &Partition) -> Result<(), Failure> {
+    for region in memory.iter() {
+        // SAFETY: the mapping is ours; `Vm` holds it beside the partition and drops it
+        // last; all our accesses go through vm-memory, which treats it as volatile.
+        unsafe { partition.map(region.start_addr().0, region.as_ptr(), region.len())? };
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vm_memory::Bytes;
+
+    #[test]
+    fn stretches_are_where_they_were_asked_for() {
+        let memory = allocate(&[(0, 0x2000), (0x1_0000_0000, 0x1000)]).unwrap();
+        memory.write_obj(7u64, GuestAddress(0x1_0000_0ff8)).unwrap();
+        assert!(memory.write_obj(7u64, GuestAddress(0x2000)).is_err());
+        assert_eq!(memory.num_regions(), 2);
+    }
+}

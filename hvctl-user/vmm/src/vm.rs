@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A partition with its machine around it, and the threads that run it.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
+
+use crate::boot::{self, Payload};
+use crate::hypervisor::mshv::Partition;
+use crate::hypervisor::{Failure, Vp};
+use crate::layout;
+use crate::machine::{Console, Machine};
+use crate::memory;
+use crate::outcome::{Ending, Outcome};
+
+/// What to make.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub payload: Payload,
+    /// Bytes of RAM: a multiple of 1 MiB.
+    pub memory: u64,
+    pub processors: u8,
+    /// Whether writes to port 0xf4 end the run.
+    pub exit_port: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Boot(#[from] boot::Error),
+    #[error("cannot get {0} MiB of memory for the guest: {1}")]
+    Memory(u64, #[source] io::Error),
+    #[error("the hypervisor refused: {0}")]
+    Hypervisor(#[from] Failure),
+    #[error("the system refused: {0}")]
+    System(#[from] io::Error),
+}
+
+/// A running guest.
+pub struct Vm {
+    threads: Vec<JoinHandle<()>>,
+    machine: Arc<Machine>,
+}
+
+/// The signal that makes RUN_VP return.
+extern "C" fn nothing(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
+
+/// Ends the run if a processor's thread dies by itself.
+struct Watch(Arc<Machine>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let message = "a processor's thread ended before the run";
+        self.0.ending().end(Outcome::Hypervisor(message.into()));
+    }
+}
+
+impl Vm {
+    /// Builds everything and lets the guest go.
+    pub fn start(device: File, config: &Config, console: Console) -> Result<Self, StartError> {
+        let memory = memory::allocate(&layout::ram(config.memory))
+            .map_err(|cause| StartError::Memory(config.memory >> 20, cause))?;
+        // What the user got wrong comes before what the hypervisor thinks of it.
+        let entry = boot::load(&memory, config.memory, config.processors, &config.payload)?;
+        let partition = Partition::create(device)?;
+        memory::give(&memory, &partition)?;
+        let mut vps = Vec::new();
+        for index in 0..config.processors {
+            vps.push(partition.create_vp(index)?);
+        }
+        if let Some(first) = vps.first_mut() {
+            first.load(&entry)?;
+        }
+        register_signal_handler(SIGRTMIN(), nothing).map_err(io::Error::from)?;
+        let ending = Arc::new(Ending::new()?);
+        let interrupts = Arc::new(partition);
+        let machine = Arc::new(Machine::new(
+            memory,
+            interrupts,
+            console,
+            config.exit_port,
+            ending,
+        ));
+        let mut vm = Self {
+            threads: Vec::new(),
+            machine,
+        };
+        for (index, mut vp) in vps.into_iter().enumerate() {
+            let machine = vm.machine.clone();
+            let thread = thread::Builder::new()
+                .name(format!("vp{index}"))
+                .spawn(move || {
+                    let watch = Watch(machine);
+                    watch.0.run(&mut vp);
+                })?;
+            vm.threads.push(thread);
+        }
+        Ok(vm)
+    }
+
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// Waits for the threads, which the end of the run (that must have come) makes
+    /// return, and destroys the partition.
+    fn join(&mut self) {
+        for thread in self.threads.drain(..) {
+            // A signal that comes just before RUN_VP is lost, so send it until it took.
+            while !thread.is_finished() {
+                let _ = thread.kill(SIGRTMIN());
+                thread::sleep(Duration::from_millis(1));
+            }
+            // A panic has been reported by its thread, and the run ended by `Watch`.
+            let _ = thread.join();
+        }
+    }
+
+    /// Ends the run, if it has not ended, and says how it did.
+    pub fn stop(mut self, outcome: Outcome) -> Outcome {
+        self.machine.ending().end(outcome.clone());
+        self.join();
+        self.machine.ending().outcome().cloned().unwrap_or(outcome)
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        if !self.threads.is_empty() {
+            self.machine
+                .ending()
+                .end(Outcome::Hypervisor("the run was abandoned".into()));
+            self.join();
+        }
+    }
+}
