@@ -17,6 +17,7 @@ RECIPE = 3
 VERSION = "3.0+dfsg"
 SHA256 = "78f6c73d4a6472d5130a87ab9dc306d02c7c71ed8e25b3a8ef642e2a7acd282b"
 TARBALL = f"bochs_{VERSION}.orig.tar.xz"
+PATCH = cache.LAB / "bochs.patch"
 SEED = "HVMOD_LAB_SEED"
 
 COMMON = """
@@ -37,7 +38,7 @@ LINK = "LDFLAGS=-all-static"  # libtool's word for it, which configure would not
 
 
 def directory():
-    name = cache.key(RECIPE, SHA256, COMPILE, LINK, COMMON, FLAVOURS, root.directory().name)
+    name = cache.key(RECIPE, SHA256, PATCH.read_bytes(), COMPILE, LINK, COMMON, FLAVOURS, root.directory().name)
     return cache.directory() / f"bochs-{name}"
 
 
@@ -54,6 +55,9 @@ def build(stage):
             tree.mkdir()
             stage.execute(root.command("tar", "-xf", tarball, "-C", tree, "--strip-components=1"),
                           "could not unpack Bochs's source")
+            with open(PATCH, "rb") as patch:
+                stage.execute(root.command("patch", "-d", tree, "-p1"),
+                              "could not patch Bochs's source", stdin=patch)
             script = 'cd "$0" && ./configure "$@" && make -s -j"$(nproc)" ' + LINK + " bochs"
             stage.execute(["nice", *root.command(
                 "env", f"CXXFLAGS={COMPILE}", f"CFLAGS={COMPILE}", "sh", "-c", script, tree,

@@ -47,7 +47,7 @@ class Checkpoint:
             shutil.rmtree(path, ignore_errors=True)
 
     def prepare(self, place, configuration):
-        """The saved state beside the configuration of this run."""
+        """The saved state, with the configuration of this run for the saved one's."""
         os.utime(self.directory)
         restore = place / "restore"
         restore.mkdir()

@@ -25,18 +25,11 @@ LEFT_OUT = """
     drivers/scsi/qla2xxx drivers/scsi/lpfc drivers/scsi/mpt3sas drivers/atm
     drivers/net/can drivers/net/usb drivers/net/phy drivers/spi drivers/thunderbolt
 """.split()
-CONSOLE = "console=ttyS0,115200"
-# Of the options: the lab has no watchdog worth waking for, an oops ends a run
-# at once, and nothing is probed that is not there.
-COMMAND_LINE = (f"{CONSOLE} panic=-1 oops=panic nowatchdog nmi_watchdog=0 "
-                "i8042.noaux i8042.nokbd i8042.nopnp audit=0 selinux=0 apparmor=0 "
-                "random.trust_cpu=on cryptomgr.notests net.ifnames=0 "
-                "libata.force=nolpm,noncq loglevel=7 ")
 
 
 def directory(series=None):
     source = kernel.directory(series)
-    made = cache.key(RECIPE, source.name, EARLY, LEFT_OUT, COMMAND_LINE,
+    made = cache.key(RECIPE, source.name, EARLY, LEFT_OUT,
                      (cache.LAB / "init").read_bytes())
     return cache.directory() / f"image-{source.name.split('-')[1]}-{made}"
 
