@@ -46,7 +46,8 @@
 //! On success the root continues at R9 with RSP = R8, its own CR3, CR4 and descriptor tables,
 //! interrupts off, RAX = 0, as the root partition; other registers but RSP are unspecified.
 //! On failure the call returns to the trampoline with a [`Status`](crate::call::Status) in RAX,
-//! a detail in RDX, and the processor not in VMX operation; the trampoline restores CR4, CR3, RSP.
+//! a detail in RDX, and the processor not in VMX operation; the trampoline restores CR4, then CR3
+//! (CR4.PCIDE can only be set while the PCID in CR3 is 0, as in hvcore's), then RSP.
 //!
 //! To leave VMX operation hvcore does VMXOFF, fills the LP's [`LeaveFrame`] and jumps to
 //! [`CoreInfo::leave_rip`] in the trampoline with hvcore's CR3 still loaded, RAX = CR3 and
@@ -152,7 +153,8 @@ pub struct TablePointer {
 }
 
 /// What the trampoline loads, in this order, when an LP leaves VMX operation:
-/// CR3 (RAX), CR4 (RCX), `gdtr`, `idtr`, `ldtr`, `ds`, `es`, `fs`, `gs` (with the selectors 0 the
+/// CR4 (RCX) while hvcore's CR3, whose PCID is 0, is still loaded, since CR4.PCIDE can only be set
+/// then; CR3 (RAX); `gdtr`, `idtr`, `ldtr`, `ds`, `es`, `fs`, `gs` (with the selectors 0 the
 /// bases are lost, so then:) `fs_base`, `gs_base` by WRMSR, the general registers, and IRETQ from
 /// `rip` to `ss`. TR is already the root's: hvcore loads it through a table of its own, since LTR
 /// refuses a busy descriptor. All other state (EFER, PAT, SYSENTER, DEBUGCTL, DR7, CR0, CR2) is

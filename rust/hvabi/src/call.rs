@@ -3,7 +3,8 @@
 //! Hypercalls of the root.
 //!
 //! VMCALL at CPL 0 of the root with RAX = [`Call`], arguments in RDI, RSI, RDX, R8, R9. On return
-//! RAX is a [`Status`] and RDX a value; every other register keeps its value. VMCALL at another
+//! RAX is a [`Status`], RDX a value, R8 a second value (of the calls that say so, else 0); every
+//! other register keeps its value. VMCALL at another
 //! CPL gets #UD, as on a processor outside VMX operation.
 //!
 //! Every call takes a bounded time with interrupts off: what can be long works on at most one page
@@ -31,11 +32,14 @@ pub enum Call {
     Sync = 0,
     /// Leaves VMX operation on this LP. [`Status::Busy`] while any partition exists.
     Unload = 1,
-    /// (partition, list, count): count pages move from the root to the partition's pool.
+    /// (partition, list, count): count pages move from the root to the partition's pool, or for
+    /// partition 0 to hvcore's own, from which the root's tables are split: better a few large
+    /// pieces of memory than many pages apart. [`Status::CoreLow`] if that pool is low.
     /// All or none: on an error RDX is the index of the page at fault.
     Deposit = 2,
     /// (partition, list, count): up to count free pages of the pool return to the root; hvcore
-    /// writes their SPAs to the list and their number to RDX. On a destroyed partition, the call
+    /// writes their SPAs to the list and their number to RDX. Partition 0 gives nothing back before
+    /// it is unloaded. On a destroyed partition, the call
     /// that finds nothing left (RDX = 0) frees the partition's number.
     Withdraw = 3,
     /// (): RDX is the number of the new partition, from 1. Needs no memory.
@@ -43,9 +47,9 @@ pub enum Call {
     /// (partition): stops it for ever and frees its VPs and its address space to its pool.
     /// [`Status::Busy`] while a VP runs. Then withdraw until nothing is left.
     PartitionDestroy = 5,
-    /// (partition, GPA, list, count, [`MapFlags`](map_flags)): maps root pages into the child,
-    /// shared. GPAs follow each other from GPA on. RDX is the number of pages mapped, also on an
-    /// error, where it is the index of the page at fault. A GPA that is mapped already:
+    /// (partition, GPA, list, count, [flags](map_flags)): maps root pages into the child, shared.
+    /// GPAs follow each other from GPA on. R8 is the number of items mapped, also on an error,
+    /// after which the call can go on from there. A GPA that is mapped already:
     /// [`Status::Exists`].
     GpaMap = 6,
     /// (partition, GPA, count): unmaps; count is at most [`UNMAP_PAGES`]. GPAs that are not mapped
@@ -132,13 +136,15 @@ pub enum Status {
     LaunchFailed = 13,
     /// hvcore died; see the log.
     CoreDead = 14,
+    /// hvcore's own pool is low: deposit to partition 0, then again.
+    CoreLow = 15,
 }
 
 impl Status {
     /// The status that `value` stands for.
     pub const fn from_raw(value: u64) -> Option<Status> {
         use Status::*;
-        const ALL: [Status; 15] = [
+        const ALL: [Status; 16] = [
             Ok,
             BadCall,
             BadArgument,
@@ -154,6 +160,7 @@ impl Status {
             Unsupported,
             LaunchFailed,
             CoreDead,
+            CoreLow,
         ];
         if value < ALL.len() as u64 {
             Some(ALL[value as usize])

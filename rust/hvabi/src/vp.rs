@@ -64,6 +64,9 @@ pub struct RunPage {
     pub gpr: [u64; 16],
     pub rip: u64,
     pub rflags: u64,
+    /// Written at every return: the VPs that this one sent interrupts to during the run. Those
+    /// that run must be kicked, those that wait woken.
+    pub wake: u64,
 
     /// An [`ExitKind`].
     pub exit: u32,

@@ -135,11 +135,6 @@ impl Page {
         NonZeroU64::new(spa).map(Page)
     }
 
-    /// A page of the block that hvcore was loaded into, while the root is still trusted.
-    pub fn at_launch(spa: u64) -> Option<Page> {
-        Page::proven(spa)
-    }
-
     pub fn spa(self) -> Spa {
         Spa(self.0.get())
     }

@@ -104,6 +104,16 @@ impl Pool {
         self.retire(Frame::claimed(claim), epoch);
     }
 
+    /// Adds all pages of another pool, those that wait included.
+    pub fn absorb(&mut self, mut other: Pool) {
+        while let Some(frame) = other.free.pop() {
+            self.free.push(frame);
+        }
+        while let Some(frame) = other.retired.pop() {
+            self.retire(frame, other.epoch);
+        }
+    }
+
     /// Every LP has passed `epoch`. Whether no page waits any more.
     pub fn settle(&mut self, epoch: u64) -> bool {
         if epoch >= self.epoch {

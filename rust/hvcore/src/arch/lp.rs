@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A logical processor: what hvcore keeps for each, and the way into and out of VMX operation.
+
+use super::caps::Caps;
+use super::image::{self, Failed};
+use super::insn;
+use super::msr;
+use super::public::Stats;
+use super::root_memory::Hostile;
+use super::tables::{self, Tables};
+use super::vmcs::{self, control};
+use core::arch::asm;
+use core::sync::atomic::{AtomicU8, Ordering};
+use hvabi::boot::{LeaveFrame, TablePointer};
+
+/// Where and how the root continues after the launch.
+#[derive(Clone, Copy, Debug)]
+pub struct Continue {
+    pub cr3: u64,
+    pub cr4: u64,
+    pub rsp: u64,
+    pub rip: u64,
+}
+
+/// What the LP had in the registers that hvcore replaces before the first VM entry.
+#[derive(Clone, Copy, Debug)]
+pub struct Native {
+    pub gdtr: TablePointer,
+    pub idtr: TablePointer,
+    pub tr: u16,
+    pub gs_base: u64,
+}
+
+/// How far the LP is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// In its first call; a failure returns to the trampoline.
+    Launching,
+    /// Linux runs above; a failure leaves VMX operation.
+    Root,
+}
+
+/// A logical processor. The first three fields are used by assembly through GS.
+#[repr(C)]
+pub struct Lp {
+    /// An NMI for the root is waiting.
+    nmi: AtomicU8,
+    emergency_stack: u64,
+    this: u64,
+
+    pub index: u32,
+    pub phase: Phase,
+    /// In VMX operation.
+    pub vmx: bool,
+    /// SPAs of the VMXON region and of the root's VMCS.
+    pub vmxon: u64,
+    pub vmcs: u64,
+    pub native: Native,
+    pub go_on: Continue,
+    pub caps: Caps,
+    /// General registers of the root.
+    pub gpr: [u64; 16],
+    pub stats: Stats,
+    /// Address of the IDT.
+    idt: u64,
+    tables: Tables,
+    /// An NMI waits for an entry that injects nothing else.
+    pub nmi_later: bool,
+    /// After INIT, before SIPI.
+    pub waits_for_sipi: bool,
+    /// State of the root that a child's is swapped with; `Some` while a child is loaded.
+    pub parked: Option<crate::switch::Parked>,
+}
+
+impl Lp {
+    /// An LP whose parts lie in the given pages; goes to its final place before anything else.
+    pub fn new(index: u32, caps: Caps, go_on: Continue, public_spa: u64, pages: LpPages) -> Self {
+        Self {
+            nmi: AtomicU8::new(0),
+            emergency_stack: image::emergency_stack(index),
+            this: 0,
+            index,
+            phase: Phase::Launching,
+            vmx: false,
+            vmxon: pages.vmxon,
+            vmcs: pages.vmcs,
+            native: Native {
+                gdtr: tables::sgdt(),
+                idtr: tables::sidt(),
+                tr: tables::str_(),
+                gs_base: insn::rdmsr(msr::GS_BASE),
+            },
+            go_on,
+            caps,
+            gpr: [0; 16],
+            stats: Stats::new(public_spa, index),
+            idt: pages.idt,
+            tables: Tables::EMPTY,
+            nmi_later: false,
+            waits_for_sipi: false,
+            parked: None,
+        }
+    }
+
+    /// Loads hvcore's descriptor tables and GS base: from here on faults and NMIs are caught.
+    pub fn load_tables(&mut self, ist_page: u64) {
+        self.this = self as *mut Self as u64;
+        self.tables.fill(ist_page);
+        insn::wrmsr(msr::GS_BASE, self.this);
+        self.tables.load(self.idt);
+    }
+
+    /// The LP that this code runs on.
+    pub fn current() -> &'static mut Self {
+        let this: *mut Self;
+        // SAFETY: GS points to the LP from `load_tables` on, and `this` to itself.
+        unsafe { asm!("mov {}, gs:[16]", out(reg) this, options(nostack, preserves_flags)) };
+        // SAFETY: the LP lives as long as the LP is in hvcore. Only the fault and panic handlers
+        // call this, and they never return to the code that has the other reference.
+        unsafe { &mut *this }
+    }
+
+    /// Takes the NMI that waits for the root, if one does.
+    pub fn take_nmi(&self) -> bool {
+        self.nmi.load(Ordering::Relaxed) != 0 && self.nmi.swap(0, Ordering::Relaxed) != 0
+    }
+
+    /// Remembers an NMI for the root.
+    pub fn set_nmi(&self) {
+        self.nmi.store(1, Ordering::Relaxed);
+    }
+
+    /// Writes the host state of the current VMCS: how hvcore runs on this LP after a VM exit.
+    pub fn write_host_state(&self, host_cr3: u64) {
+        vmcs::HOST_CR0.write(insn::read_cr0());
+        vmcs::HOST_CR3.write(host_cr3);
+        vmcs::HOST_CR4.write(insn::read_cr4());
+        vmcs::HOST_ES.write(tables::DATA);
+        vmcs::HOST_CS.write(tables::CODE);
+        vmcs::HOST_SS.write(tables::DATA);
+        vmcs::HOST_DS.write(tables::DATA);
+        vmcs::HOST_FS.write(0);
+        vmcs::HOST_GS.write(0);
+        vmcs::HOST_TR.write(tables::TSS);
+        vmcs::HOST_FS_BASE.write(0);
+        vmcs::HOST_GS_BASE.write(self.this);
+        vmcs::HOST_TR_BASE.write(self.tables.tss_base());
+        vmcs::HOST_GDTR_BASE.write(self.tables.gdt_base());
+        vmcs::HOST_IDTR_BASE.write(self.idt);
+        vmcs::HOST_SYSENTER_CS.write(0);
+        vmcs::HOST_SYSENTER_ESP.write(0);
+        vmcs::HOST_SYSENTER_EIP.write(0);
+        vmcs::HOST_PAT.write(HOST_PAT);
+        vmcs::HOST_EFER.write(HOST_EFER);
+        vmcs::HOST_RIP.write(image::host_rip());
+    }
+
+    /// Puts back what `load_tables` replaced and reports a failed launch.
+    pub fn abort_launch(&mut self, failed: Failed) -> ! {
+        if self.vmx {
+            insn::vmxoff();
+            self.vmx = false;
+        }
+        insn::write_cr4(insn::read_cr4() & !CR4_VMXE);
+        self.stats.get().active = 0;
+        // The base and limit of the TSS as Linux has them: read back through its own table.
+        if let Some((base, limit)) = crate::launch::tss_of(&self.native, &self.go_on) {
+            tables::restore_tr(self.native.tr, base, limit);
+        }
+        insn::wrmsr(msr::GS_BASE, self.native.gs_base);
+        let (gdtr, idtr) = (self.native.gdtr, self.native.idtr);
+        tables::lgdt(&gdtr);
+        tables::lidt(&idtr);
+        image::launch_failed(self.index, failed)
+    }
+
+    /// Leaves VMX operation and continues in Linux, natively, with the state that the root had at
+    /// its last VM exit. `frame` and the numbers beside it come from the launch.
+    pub fn leave(&mut self, out: &WayOut) -> ! {
+        if let Some(parked) = self.parked.take() {
+            parked.restore();
+        }
+        // With a VMCS that cannot be loaded nothing is known of the root; the reads below panic
+        // then, and this LP stops in `death`.
+        let _ = insn::vmptrld(self.vmcs);
+        let mut frame = LeaveFrame {
+            gpr: self.gpr,
+            fs_base: vmcs::GUEST_FS_BASE.read(),
+            gs_base: vmcs::GUEST_GS_BASE.read(),
+            rip: vmcs::GUEST_RIP.read(),
+            cs: u64::from(vmcs::GUEST_CS.read()),
+            rflags: vmcs::GUEST_RFLAGS.read(),
+            rsp: vmcs::GUEST_RSP.read(),
+            ss: u64::from(vmcs::GUEST_SS.read()),
+            ds: vmcs::GUEST_DS.read(),
+            es: vmcs::GUEST_ES.read(),
+            fs: vmcs::GUEST_FS.read(),
+            gs: vmcs::GUEST_GS.read(),
+            ldtr: vmcs::GUEST_LDTR.read(),
+            ..LeaveFrame::default()
+        };
+        frame.gdtr = TablePointer {
+            limit: vmcs::GUEST_GDTR_LIMIT.read() as u16,
+            base: vmcs::GUEST_GDTR_BASE.read(),
+        };
+        frame.idtr = TablePointer {
+            limit: vmcs::GUEST_IDTR_LIMIT.read() as u16,
+            base: vmcs::GUEST_IDTR_BASE.read(),
+        };
+        let cr3 = vmcs::GUEST_CR3.read();
+        let cr4 = vmcs::GUEST_CR4.read() & !CR4_VMXE;
+        let cr0 = vmcs::GUEST_CR0.read();
+        let dr7 = vmcs::GUEST_DR7.read();
+        let tr = vmcs::TR.read();
+        let msrs = [
+            (msr::DEBUGCTL, vmcs::GUEST_DEBUGCTL.read()),
+            (msr::PAT, vmcs::GUEST_PAT.read()),
+            (msr::SYSENTER_CS, u64::from(vmcs::GUEST_SYSENTER_CS.read())),
+            (msr::SYSENTER_ESP, vmcs::GUEST_SYSENTER_ESP.read()),
+            (msr::SYSENTER_EIP, vmcs::GUEST_SYSENTER_EIP.read()),
+            // Last: it enables what the others do not need.
+            (msr::EFER, vmcs::GUEST_EFER.read()),
+        ];
+        Hostile::owned_by_root(out.frame_spa).write((out.frame_spa & 0xfff) as usize, frame);
+
+        insn::vmxoff();
+        self.vmx = false;
+        self.stats.get().active = 0;
+        insn::write_cr0(cr0);
+        for (index, value) in msrs {
+            insn::wrmsr(index, value);
+        }
+        tables::restore_tr(tr.selector, tr.base, tr.limit);
+        insn::write_dr7(dr7);
+        image::leave(out.rip, cr3, cr4, out.frame_va)
+    }
+}
+
+/// Pages of an LP.
+#[derive(Clone, Copy, Debug)]
+pub struct LpPages {
+    /// SPAs.
+    pub vmxon: u64,
+    pub vmcs: u64,
+    /// Address of the IDT.
+    pub idt: u64,
+}
+
+/// Where the trampoline continues, and the frame that it reads.
+#[derive(Clone, Copy, Debug)]
+pub struct WayOut {
+    pub rip: u64,
+    pub frame_va: u64,
+    pub frame_spa: u64,
+}
+
+pub const CR4_VMXE: u64 = 1 << 13;
+
+/// IA32_PAT in hvcore: the value after RESET (SDM vol. 3, 13.12.4).
+const HOST_PAT: u64 = 0x0007_0406_0007_0406;
+
+/// IA32_EFER in hvcore: LME, LMA, NXE.
+const HOST_EFER: u64 = 1 << 8 | 1 << 10 | 1 << 11;
+
+/// Enters VMX operation: CR4.VMXE, IA32_FEATURE_CONTROL, VMXON.
+pub fn start_vmx(lp: &mut Lp) -> Result<(), Failed> {
+    use hvabi::call::{Missing, Status};
+    let unsupported = |missing: Missing| Failed {
+        status: Status::Unsupported as u64,
+        detail: missing as u64,
+    };
+    const LOCK: u64 = 1 << 0;
+    const OUTSIDE_SMX: u64 = 1 << 2;
+    let feature = insn::rdmsr(msr::FEATURE_CONTROL);
+    if feature & LOCK == 0 {
+        insn::wrmsr(msr::FEATURE_CONTROL, feature | LOCK | OUTSIDE_SMX);
+    } else if feature & OUTSIDE_SMX == 0 {
+        return Err(unsupported(Missing::LockedOff));
+    }
+    if lp.go_on.cr4 & CR4_VMXE != 0 {
+        return Err(unsupported(Missing::InUse));
+    }
+    insn::write_cr0(insn::read_cr0() | lp.caps.cr0_fixed.0);
+    insn::write_cr4(insn::read_cr4() | CR4_VMXE | lp.caps.cr4_fixed.0);
+    let failed = |detail| Failed { status: Status::LaunchFailed as u64, detail };
+    insn::vmxon(lp.vmxon).map_err(|_| failed(0))?;
+    lp.vmx = true;
+    insn::vmclear(lp.vmcs).map_err(|_| failed(1))?;
+    insn::vmptrld(lp.vmcs).map_err(|_| failed(2))?;
+    Ok(())
+}
+
+/// Secondary controls that the root must have because Linux may use what they enable.
+pub const ROOT_WANTED: u32 = control::proc2::RDTSCP
+    | control::proc2::INVPCID
+    | control::proc2::XSAVES
+    | control::proc2::USER_WAIT
+    | control::proc2::PCONFIG;
+
+/// Puts an LP into the page at `address`, where it stays.
+pub fn place(address: u64, lp: Lp) -> &'static mut Lp {
+    const { assert!(core::mem::size_of::<Lp>() <= hvabi::PAGE_SIZE) };
+    let place = address as *mut Lp;
+    // SAFETY: the page is a frame that hvcore keeps for this LP alone, which is not in hvcore yet.
+    unsafe { place.write(lp) };
+    // SAFETY: it was written just now, and nothing else refers to it.
+    unsafe { &mut *place }
+}

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What touches the processor. Together with the page-table layer ([`crate::mem::frame`]) the only
+//! place for `unsafe` in hvcore.
+
+pub mod bytes;
+pub mod caps;
+pub mod counted;
+pub mod enter;
+pub mod fault;
+pub mod image;
+pub mod insn;
+pub mod lock;
+pub mod lp;
+pub mod msr;
+pub mod public;
+pub mod root_memory;
+pub mod tables;
+pub mod vmcs;
+pub mod xsave;

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory of the root that hvcore reads and writes: list pages, run pages, descriptor tables.
+//!
+//! The root can change such memory at any time, so each value is read once, by a volatile access,
+//! and there are no references to it.
+
+use hvabi::boot::DIRECT_BASE;
+
+/// A page of RAM that belongs to the root, and whose contents are hostile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hostile {
+    spa: u64,
+}
+
+impl Hostile {
+    /// Whoever makes one has asked the ownership rule that the page is RAM and the root's.
+    pub(crate) const fn owned_by_root(spa: u64) -> Self {
+        Self { spa: spa & !0xfff }
+    }
+
+    pub const fn spa(self) -> u64 {
+        self.spa
+    }
+
+    fn address<T>(self, offset: usize) -> *mut T {
+        // Never past the page, whatever the offset.
+        let offset = offset.min(hvabi::PAGE_SIZE - core::mem::size_of::<T>());
+        (DIRECT_BASE + self.spa + offset as u64) as *mut T
+    }
+
+    /// Reads a plain integer or array of them.
+    pub fn read<T: Plain>(self, offset: usize) -> T {
+        // SAFETY: the address is within a page of RAM in the direct map, every bit pattern is a
+        // `T`, and hvcore holds no reference to memory of the root.
+        unsafe { self.address::<T>(offset).read_unaligned() }
+    }
+
+    /// Writes a plain integer or array of them.
+    pub fn write<T: Plain>(self, offset: usize, value: T) {
+        // SAFETY: as in `read`; the page is the root's, so nothing of hvcore changes.
+        unsafe { self.address::<T>(offset).write_unaligned(value) }
+    }
+}
+
+/// Types of which every bit pattern is a value.
+///
+/// # Safety
+///
+/// No padding, no invalid pattern, no pointer; at most a page long.
+pub unsafe trait Plain: Copy {}
+
+macro_rules! plain {
+    ($($t:ty),*) => { $(
+        // SAFETY: integers, and structures of integers with explicit padding.
+        unsafe impl Plain for $t {}
+    )* };
+}
+plain!(
+    u8, u16, u32, u64, [u64; 16], hvabi::vp::Segment, hvabi::vp::RunPage,
+    hvabi::state::Registers, hvabi::stats::VpStats, hvabi::boot::LeaveFrame,
+    hvabi::boot::CoreInfo, [u64; 512]
+);
+
+/// Translates a linear address of the root by its page tables, to read its descriptor tables at
+/// launch. `None` if it is not mapped or not in RAM below `ram_end`.
+pub fn translate(cr3: u64, five_levels: bool, address: u64, ram_end: u64) -> Option<u64> {
+    const FRAME: u64 = 0x000f_ffff_ffff_f000;
+    let mut table = cr3 & FRAME;
+    let top = if five_levels { 5 } else { 4 };
+    for level in (1..=top).rev() {
+        if table >= ram_end {
+            return None;
+        }
+        let shift = 12 + 9 * (level - 1);
+        let index = (address >> shift & 0x1ff) as usize;
+        let entry: u64 = Hostile::owned_by_root(table).read(index * 8);
+        if entry & 1 == 0 {
+            return None;
+        }
+        if level == 1 || (level <= 3 && entry & 1 << 7 != 0) {
+            let offset = (1u64 << shift) - 1;
+            let spa = (entry & FRAME & !offset) | (address & offset);
+            return (spa < ram_end).then_some(spa);
+        }
+        table = entry & FRAME;
+    }
+    None
+}
+
+/// Reads eight bytes at a linear address of the root, which do not cross a page.
+pub fn read_linear(cr3: u64, five_levels: bool, address: u64, ram_end: u64) -> Option<u64> {
+    let spa = translate(cr3, five_levels, address, ram_end)?;
+    Some(Hostile::owned_by_root(spa).read((spa & 0xfff) as usize))
+}

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The door for the root: hypercalls, every argument of which is hostile.
+
+use crate::arch::lp::Lp;
+use crate::arch::public;
+use crate::machine;
+use crate::partition::{self, Answer};
+use hvabi::call::{Call, Status};
+use hvabi::log::Level;
+use hvabi::vp::gpr::{RAX, RDI, RDX, RSI};
+
+const R8: usize = 8;
+const R9: usize = 9;
+
+/// Carries out the call that the root's registers say, and answers in them.
+pub fn dispatch(lp: &mut Lp) {
+    let number = lp.gpr[RAX];
+    let arguments = [lp.gpr[RDI], lp.gpr[RSI], lp.gpr[RDX], lp.gpr[R8], lp.gpr[R9]];
+    let mut second = 0;
+    let (status, value) = match call(lp, number, arguments, &mut second) {
+        Ok(value) => (Status::Ok, value),
+        Err(failed) => failed,
+    };
+    lp.gpr[RAX] = status as u64;
+    lp.gpr[RDX] = value;
+    lp.gpr[R8] = second;
+}
+
+fn call(lp: &mut Lp, number: u64, [a, b, c, d, e]: [u64; 5], second: &mut u64) -> Answer<u64> {
+    const SYNC: u64 = Call::Sync as u64;
+    const UNLOAD: u64 = Call::Unload as u64;
+    const DEPOSIT: u64 = Call::Deposit as u64;
+    const WITHDRAW: u64 = Call::Withdraw as u64;
+    const PARTITION_CREATE: u64 = Call::PartitionCreate as u64;
+    const PARTITION_DESTROY: u64 = Call::PartitionDestroy as u64;
+    const GPA_MAP: u64 = Call::GpaMap as u64;
+    const GPA_UNMAP: u64 = Call::GpaUnmap as u64;
+    let _ = e;
+    match number {
+        // The way back to the root passes `catch_up`.
+        SYNC => Ok(0),
+        UNLOAD => unload(lp),
+        DEPOSIT => partition::deposit(a, b, c),
+        WITHDRAW => partition::withdraw(a, b, c),
+        PARTITION_CREATE => partition::create(),
+        PARTITION_DESTROY => partition::destroy(a),
+        GPA_MAP => partition::lock(a)?.map(b, c, d, e, second),
+        GPA_UNMAP => partition::lock(a)?.unmap(b, c),
+        _ => Err((Status::BadCall, 0)),
+    }
+}
+
+/// Leaves VMX operation on this LP; the root finds `Ok` in RAX.
+fn unload(lp: &mut Lp) -> Answer<u64> {
+    if partition::any() {
+        return Err((Status::Busy, 0));
+    }
+    public::log(lp.index, Level::Info, format_args!("unload"));
+    machine::stand_back(lp.index);
+    lp.gpr[RAX] = Status::Ok as u64;
+    lp.gpr[RDX] = 0;
+    lp.gpr[R8] = 0;
+    let out = machine::way_out(lp.index);
+    lp.leave(&out)
+}

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! hvcore: the micro-hypervisor beneath Linux, and all that has to be trusted.
+//!
+//! It owns VMX operation on every LP, the root's and the children's EPT, who owns which page, and
+//! the switch between them. It has no device, no decoder, no scheduler and no allocator.
+//!
+//! Where things are:
+//!
+//! * [`arch`]: what touches the processor, and with [`mem`] the only place for `unsafe`;
+//! * [`mem`]: frames, page tables, memory types, ownership;
+//! * [`policy`]: which CPUID, MSR and control-register values the root and a child get;
+//! * [`apic`]: the virtual local APIC;
+//! * [`launch`], [`root`], [`hypercall`]: an LP's life in the root partition;
+//! * [`partition`], [`vp`], [`child`]: the children.
+
+#![cfg_attr(not(test), no_std)]
+
+pub mod apic;
+pub mod arch;
+
+pub mod death;
+pub mod event;
+pub mod hypercall;
+pub mod launch;
+pub mod machine;
+pub mod mem;
+pub mod partition;
+pub mod policy;
+pub mod policy_tmp;
+pub mod root;
+pub mod switch;
+pub mod vp;

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What all LPs share: the machine as it was found at launch, memory, and the epoch of
+//! translations.
+
+use crate::arch::caps::Caps;
+use crate::arch::insn;
+use crate::arch::lock::{Once, SpinLock};
+use crate::arch::lp::WayOut;
+use crate::arch::{msr, public};
+use crate::mem::addr::{Gpa, Spa};
+use crate::mem::ept::{Access, Ept, EptCaps, MapError};
+use crate::mem::mtrr::{MemType, MtrrState, VARIABLE_MAX};
+use crate::mem::owner::Owners;
+use crate::mem::pool::{Missing, Pool};
+use crate::mem::frame::{Frame, PageBox};
+use crate::policy_tmp as policy;
+use crate::switch::Present;
+use core::sync::atomic::{AtomicU64, Ordering};
+use hvabi::boot::{CoreInfo, LeaveFrame};
+use hvabi::{MAX_LPS, PAGE_SIZE};
+
+/// What does not change after the first launch.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    pub info: CoreInfo,
+    pub caps: Caps,
+    pub present: Present,
+    pub mtrrs: MtrrState,
+    /// EPT pointer of the root.
+    pub eptp: u64,
+    /// SPA of the root's MSR bitmap, and of the children's.
+    pub root_msrs: u64,
+    pub child_msrs: u64,
+    /// SPA of a page that is never accessed: hardware wants an address for the virtualized APIC
+    /// page, and turns every access to it into something else.
+    pub apic_access: u64,
+}
+
+static CONFIG: Once<Config> = Once::new();
+
+/// Memory that does not belong to a partition alone.
+pub struct Memory {
+    /// Pages for the root's EPT, and for what hvcore needs itself.
+    pub pool: Pool,
+    pub owners: Owners,
+    /// The root's address space.
+    pub ept: Ept,
+    /// What the root sees in place of a page that it may not: zeros, read-only.
+    pub blank: Spa,
+}
+
+/// Locked after any lock of a partition.
+pub static MEMORY: SpinLock<Option<Memory>> = SpinLock::new(None);
+
+/// The configuration.
+///
+/// # Panics
+///
+/// Before the first launch.
+pub fn config() -> &'static Config {
+    match CONFIG.get() {
+        Some(config) => config,
+        None => panic!("no configuration before launch"),
+    }
+}
+
+/// Where LP `index` goes when it leaves VMX operation.
+pub fn way_out(index: u32) -> WayOut {
+    let info = &config().info;
+    let offset = u64::from(index) * core::mem::size_of::<LeaveFrame>() as u64;
+    WayOut {
+        rip: info.leave_rip,
+        frame_va: info.leave_va + offset,
+        frame_spa: info.leave_spa + offset,
+    }
+}
+
+fn read_mtrrs() -> MtrrState {
+    const MTRR: u32 = 1 << 12;
+    const FIXED: u64 = 1 << 8;
+    let mut state =
+        MtrrState { def_type: MtrrState::NONE, fixed: [0; 11], variable: [(0, 0); VARIABLE_MAX] };
+    if insn::cpuid(1, 0)[3] & MTRR == 0 {
+        return state;
+    }
+    let cap = insn::rdmsr(msr::MTRR_CAP);
+    state.def_type = insn::rdmsr(msr::MTRR_DEF_TYPE);
+    for (number, pair) in state.variable.iter_mut().take((cap & 0xff) as usize).enumerate() {
+        let base = msr::MTRR_PHYS_BASE0 + 2 * number as u32;
+        *pair = (insn::rdmsr(base), insn::rdmsr(base + 1));
+    }
+    if cap & FIXED != 0 {
+        for (value, index) in state.fixed.iter_mut().zip(msr::MTRR_FIXED) {
+            *value = insn::rdmsr(index);
+        }
+    }
+    state
+}
+
+/// Why the first LP could not set up what all share: the pool is too small or the block is not
+/// where RAM is.
+#[derive(Clone, Copy, Debug)]
+pub struct NoRoom;
+
+impl From<Missing> for NoRoom {
+    fn from(_: Missing) -> Self {
+        Self
+    }
+}
+
+impl From<MapError> for NoRoom {
+    fn from(_: MapError) -> Self {
+        Self
+    }
+}
+
+/// Sets up what all LPs share, unless it is there.
+pub fn init(info: &CoreInfo, caps: &Caps) -> Result<(), NoRoom> {
+    if CONFIG.get().is_some() {
+        return Ok(());
+    }
+    let page = PAGE_SIZE as u64;
+    let mtrrs = read_mtrrs();
+    let mut pool = crate::arch::image::initial_pool(info);
+    let caps_ept = EptCaps { one_gib: caps.ept_1gib(), two_mib: true, access_dirty: false };
+    let mut ept = Ept::new(pool.pop().ok_or(NoRoom)?, caps_ept);
+
+    // All of RAM, and the devices below 4 GiB, at once; what lies above when it is first used.
+    const BELOW_4GIB: u64 = 1 << 32;
+    let end = info.ram_end.max(BELOW_4GIB).next_multiple_of(1 << 30);
+    let zero = Gpa::new(0).ok_or(NoRoom)?;
+    ept.map_identity(zero, end.min(1 << caps.phys_bits.min(48)), &mtrrs, &mut pool)?;
+
+    let mut owners = Owners::new(info.ram_end, &mtrrs, &mut pool)?;
+    owners.seize(info.block_spa, info.block_size / page, &mut pool).map_err(|_| NoRoom)?;
+    let blank = PageBox::<u64>::zeroed(pool.pop().ok_or(NoRoom)?).spa();
+    let public = info.public_spa..info.public_spa + info.public_pages * page;
+    for spa in (info.block_spa..info.block_spa + info.block_size).step_by(PAGE_SIZE) {
+        let gpa = Gpa::new(spa).ok_or(NoRoom)?;
+        let shown = if public.contains(&spa) { gpa.identity() } else { blank };
+        ept.replace(gpa, shown, Access::READ, MemType::WriteBack, &mut pool)?;
+    }
+
+    let mut bitmap = |fill: fn(&mut [u64; 512])| -> Result<u64, NoRoom> {
+        let mut frame: Frame = pool.pop().ok_or(NoRoom)?;
+        fill(frame.words_mut());
+        Ok(frame.spa().raw())
+    };
+    let root_msrs = bitmap(policy::msr::fill_root_bitmap)?;
+    let child_msrs = bitmap(policy::msr::fill_child_bitmap)?;
+    let apic_access = bitmap(|words| words.fill(0))?;
+    public::set_log(info.public_spa + stats_bytes(info));
+
+    CONFIG.set(Config {
+        info: *info,
+        caps: *caps,
+        present: Present::detect(),
+        mtrrs,
+        eptp: ept.eptp(),
+        root_msrs,
+        child_msrs,
+        apic_access,
+    });
+    *MEMORY.lock() = Some(Memory { pool, owners, ept, blank });
+    Ok(())
+}
+
+/// Bytes of the public pages before the log: a page for each LP.
+fn stats_bytes(info: &CoreInfo) -> u64 {
+    u64::from(info.lp_count) * PAGE_SIZE as u64
+}
+
+/// Number of changes that took a translation away from somebody.
+static EPOCH: AtomicU64 = AtomicU64::new(1);
+
+/// The epoch up to which each LP has flushed; `OUT` while it can use no translation.
+static SEEN: [AtomicU64; MAX_LPS] = [const { AtomicU64::new(OUT) }; MAX_LPS];
+
+const OUT: u64 = u64::MAX;
+
+/// A translation was taken away: what depends on it must wait for [`everyone_saw`] this.
+pub fn new_epoch() -> u64 {
+    EPOCH.fetch_add(1, Ordering::SeqCst) + 1
+}
+
+/// The current epoch.
+pub fn epoch() -> u64 {
+    EPOCH.load(Ordering::SeqCst)
+}
+
+/// The epoch that every LP has reached.
+pub fn everyone_saw() -> u64 {
+    SEEN.iter().map(|seen| seen.load(Ordering::SeqCst)).min().unwrap_or(OUT)
+}
+
+/// Before this LP enters any guest: forgets translations if any were taken away since it last did.
+/// True if there were.
+///
+/// The order matters: the epoch is read before the flush, so that a change between the two is only
+/// flushed once more.
+#[inline(always)]
+pub fn catch_up(index: u32) -> bool {
+    let epoch = EPOCH.load(Ordering::SeqCst);
+    match SEEN.get(index as usize) {
+        Some(seen) if seen.load(Ordering::Relaxed) != epoch => {
+            insn::invept_all();
+            insn::invvpid_all();
+            seen.store(epoch, Ordering::SeqCst);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// This LP uses no translation until it calls [`catch_up`] again.
+pub fn stand_back(index: u32) {
+    if let Some(seen) = SEEN.get(index as usize) {
+        seen.store(OUT, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The root partition: Linux runs, and exits only for what hvcore must see.
+
+use crate::arch::enter::{enter, Entered};
+use crate::arch::image::Failed;
+use crate::arch::lp::{Lp, Phase, CR4_VMXE};
+use crate::arch::vmcs::{self, control, reason};
+use crate::arch::{insn, public};
+use crate::machine;
+use crate::death;
+use crate::event::{self, blocking, Event};
+use crate::hypercall;
+use crate::launch::ROOT_VPID;
+use crate::mem::addr::Gpa;
+use crate::policy_tmp as policy;
+use hvabi::call::Status;
+use hvabi::log::Level;
+use hvabi::stats::EXIT_REASONS;
+use hvabi::vp::gpr::{RAX, RCX, RDX, RSP};
+use hvabi::vp::Segment;
+
+/// Runs the root on this LP for ever. Returns only if the first VM entry failed.
+pub fn run(lp: &mut Lp) -> Failed {
+    let mut launched = false;
+    loop {
+        // In wait-for-SIPI the LP uses no translation.
+        if !lp.waits_for_sipi && machine::catch_up(lp.index) {
+            lp.stats.get().flushes += 1;
+        }
+        match enter(&mut lp.gpr, launched) {
+            Entered::Exited => {}
+            Entered::Nmi => {
+                hand_over_nmi(lp);
+                continue;
+            }
+            Entered::Failed => {
+                let error = u64::from(vmcs::INSTRUCTION_ERROR.read());
+                if launched {
+                    panic!("VMRESUME of the root failed: error {error}");
+                }
+                return Failed { status: Status::LaunchFailed as u64, detail: error };
+            }
+        }
+        let reason = vmcs::EXIT_REASON.read();
+        if reason & reason::ENTRY_FAILED != 0 {
+            let detail = u64::from(reason) | vmcs::EXIT_QUALIFICATION.read() << 32;
+            if launched {
+                panic!("VM entry of the root failed: {detail:#x}");
+            }
+            return Failed { status: Status::LaunchFailed as u64, detail };
+        }
+        if !launched {
+            launched = true;
+            lp.phase = Phase::Root;
+            lp.stats.get().active = 1;
+        }
+        if death::is_dead() {
+            death::leave_dead(lp);
+        }
+        handle(lp, reason & 0xffff);
+    }
+}
+
+/// A root that called hvcore gets an answer also if hvcore died.
+pub fn answer_dead_call(lp: &mut Lp) {
+    // The current VMCS may be a child's.
+    if insn::vmptrld(lp.vmcs).is_ok() && vmcs::EXIT_REASON.read() == reason::VMCALL {
+        lp.gpr[RAX] = Status::CoreDead as u64;
+        lp.gpr[RDX] = 0;
+        event::skip_instruction();
+    }
+}
+
+#[inline(always)]
+fn handle(lp: &mut Lp, exit: u32) {
+    let counter = (exit as usize).min(EXIT_REASONS - 1);
+    lp.stats.get().root_exits[counter] += 1;
+    match exit {
+        reason::CPUID => cpuid(lp),
+        reason::VMCALL => vmcall(lp),
+        reason::RDMSR => rdmsr(lp),
+        reason::WRMSR => wrmsr(lp),
+        reason::XSETBV => xsetbv(lp),
+        reason::CR_ACCESS => control_register(lp),
+        reason::EPT_VIOLATION => ept_violation(lp),
+        reason::INIT => init(lp),
+        reason::SIPI => sipi(lp),
+        reason::PREEMPTION_TIMER => preempted(lp),
+        reason::INVD => {
+            // Throwing away what other partitions wrote is not for the root to do.
+            insn::wbinvd();
+            event::skip_instruction();
+        }
+        // To the root, the processor has no VMX and no SMX.
+        reason::GETSEC | reason::VMCLEAR..=reason::VMXON | reason::INVEPT | reason::INVVPID
+        | reason::VMFUNC => inject(lp, Event::UD),
+        reason::TRIPLE_FAULT => triple_fault(lp),
+        _ => panic!(
+            "exit {exit} of the root at {:#x}, qualification {:#x}",
+            vmcs::GUEST_RIP.read(),
+            vmcs::EXIT_QUALIFICATION.read()
+        ),
+    }
+}
+
+/// Has the next entry deliver an event, unless one is pending already.
+fn inject(_lp: &mut Lp, event: Event) {
+    event.inject();
+}
+
+/// An NMI arrived in hvcore or in a child: it is the root's.
+fn hand_over_nmi(lp: &mut Lp) {
+    let blocked = vmcs::GUEST_INTERRUPTIBILITY.read() & blocking::NMI != 0;
+    if Event::is_pending() || blocked {
+        // One event an entry. The timer, at zero, brings the LP back before the next instruction.
+        if lp.caps.pin.offers(control::pin::PREEMPTION_TIMER) {
+            lp.take_nmi();
+            lp.nmi_later = true;
+            vmcs::PIN_CONTROLS.write(lp.caps.pin.only(control::pin::PREEMPTION_TIMER));
+            vmcs::PREEMPTION_TIMER.write(0);
+        } else if blocked {
+            // The root is in an NMI handler: the NMI merges with the one it handles.
+            lp.take_nmi();
+        }
+        return;
+    }
+    if lp.take_nmi() {
+        lp.stats.get().nmis += 1;
+        Event::NMI.inject();
+    }
+}
+
+/// The preemption timer runs only to bring an NMI that could not be injected before.
+fn preempted(lp: &mut Lp) {
+    if vmcs::GUEST_INTERRUPTIBILITY.read() & blocking::NMI != 0 {
+        // Look again soon, but let the handler get on.
+        vmcs::PREEMPTION_TIMER.write(1000);
+        return;
+    }
+    vmcs::PIN_CONTROLS.write(lp.caps.pin.only(0));
+    if lp.nmi_later {
+        lp.nmi_later = false;
+        lp.stats.get().nmis += 1;
+        Event::NMI.inject();
+    }
+}
+
+fn cpuid(lp: &mut Lp) {
+    let (leaf, subleaf) = (lp.gpr[RAX] as u32, lp.gpr[RCX] as u32);
+    let mut native = insn::cpuid(leaf, subleaf);
+    // CPUID shows OSXSAVE and OSPKE of the CR4 that is loaded, which is hvcore's.
+    policy::cpuid::fix_cr4_bits(leaf, subleaf, &mut native, vmcs::GUEST_CR4.read());
+    let [eax, ebx, ecx, edx] = policy::cpuid::root(leaf, subleaf, native, lp.index);
+    lp.gpr[RAX] = u64::from(eax);
+    lp.gpr[hvabi::vp::gpr::RBX] = u64::from(ebx);
+    lp.gpr[RCX] = u64::from(ecx);
+    lp.gpr[RDX] = u64::from(edx);
+    event::skip_instruction();
+}
+
+fn vmcall(lp: &mut Lp) {
+    if event::cpl() != 0 {
+        return inject(lp, Event::UD);
+    }
+    lp.stats.get().hypercalls += 1;
+    event::skip_instruction();
+    hypercall::dispatch(lp);
+}
+
+fn rdmsr(lp: &mut Lp) {
+    match policy::msr::root_read(lp.gpr[RCX] as u32) {
+        Ok(policy::msr::RootRead::Native(index)) => {
+            let value = insn::rdmsr(index);
+            lp.gpr[RAX] = value & 0xffff_ffff;
+            lp.gpr[RDX] = value >> 32;
+            event::skip_instruction();
+        }
+        Err(_) => inject(lp, Event::GP),
+    }
+}
+
+fn wrmsr(lp: &mut Lp) {
+    // Whatever exits may not be written.
+    inject(lp, Event::GP);
+}
+
+fn xsetbv(lp: &mut Lp) {
+    // Some processors exit before they check the privilege level.
+    let value = lp.gpr[RAX] & 0xffff_ffff | lp.gpr[RDX] << 32;
+    let offered = u64::from(insn::cpuid(0xd, 0)[0]) | u64::from(insn::cpuid(0xd, 0)[3]) << 32;
+    if event::cpl() != 0
+        || lp.gpr[RCX] as u32 != 0
+        || !policy::cr::root_xcr0_valid(value, offered)
+    {
+        return inject(lp, Event::GP);
+    }
+    insn::xsetbv(value);
+    event::skip_instruction();
+}
+
+/// MOV to CR4 that would change VMXE: the only control-register access that exits.
+fn control_register(lp: &mut Lp) {
+    let qualification = vmcs::EXIT_QUALIFICATION.read();
+    let (number, access) = (qualification & 0xf, qualification >> 4 & 3);
+    if number != 4 || access != 0 {
+        panic!("control-register exit of the root with qualification {qualification:#x}");
+    }
+    let register = (qualification >> 8 & 0xf) as usize;
+    let value = if register == RSP { vmcs::GUEST_RSP.read() } else { lp.gpr[register] };
+    let old = vmcs::GUEST_CR4.read();
+    match policy::cr::root_cr4(value, old, lp.caps.cr4_fixed) {
+        Ok(write) => {
+            vmcs::CR4_SHADOW.write(write.shadow & CR4_VMXE);
+            vmcs::GUEST_CR4.write(write.hardware);
+            event::skip_instruction();
+        }
+        Err(_) => inject(lp, Event::GP),
+    }
+}
+
+fn ept_violation(lp: &mut Lp) {
+    const WRITE: u64 = 1 << 1;
+    const UNMAPPED: u64 = 7 << 3;
+    const NMI_UNBLOCKING: u64 = 1 << 12;
+    let qualification = vmcs::EXIT_QUALIFICATION.read();
+    let spa = vmcs::GUEST_PHYSICAL_ADDRESS.read();
+    if qualification & NMI_UNBLOCKING != 0 && Event::interrupted().is_none() {
+        let state = vmcs::GUEST_INTERRUPTIBILITY.read();
+        vmcs::GUEST_INTERRUPTIBILITY.write(state | blocking::NMI);
+    }
+    if qualification & UNMAPPED == 0 && map_device(spa) {
+        if let Some(event) = Event::interrupted() {
+            inject(lp, event);
+        }
+        return;
+    }
+    // A page that the root may not write, or not execute.
+    let rip = vmcs::GUEST_RIP.read();
+    let stats = lp.stats.get();
+    stats.denied += 1;
+    stats.denied_rip = rip;
+    let what = if qualification & WRITE != 0 { "write" } else { "access" };
+    public::log(
+        lp.index,
+        Level::Warning,
+        format_args!("denied: {what} of the root to {spa:#x} at {rip:#x}"),
+    );
+    inject(lp, Event::GP);
+}
+
+/// Maps what lies above RAM when it is first used. True if the access can be tried again.
+fn map_device(spa: u64) -> bool {
+    let mut guard = machine::MEMORY.lock();
+    let (Some(memory), Some(gpa)) = (guard.as_mut(), Gpa::new(spa)) else {
+        return false;
+    };
+    match memory.ept.map_identity_at(gpa, &machine::config().mtrrs, &mut memory.pool) {
+        Ok(_) => true,
+        Err(_) => panic!("no memory left to map the device at {spa:#x} for the root"),
+    }
+}
+
+/// INIT: Linux takes the LP offline or starts it anew. Only the activity state changes here: a
+/// SIPI may come at once, and would be lost while the LP is in hvcore.
+fn init(lp: &mut Lp) {
+    const WAIT_FOR_SIPI: u32 = 3;
+    vmcs::GUEST_ACTIVITY.write(WAIT_FOR_SIPI);
+    // No instruction runs in this state, so no translation is used.
+    machine::stand_back(lp.index);
+    lp.waits_for_sipi = true;
+}
+
+/// SIPI: the state after INIT (SDM vol. 3, table 10-1), at the page that the SIPI names.
+fn sipi(lp: &mut Lp) {
+    let vector = vmcs::EXIT_QUALIFICATION.read() & 0xff;
+    let code = Segment {
+        base: vector << 12,
+        limit: 0xffff,
+        access: 0x9b,
+        selector: (vector << 8) as u16,
+        ..Segment::default()
+    };
+    let data = Segment { limit: 0xffff, access: 0x93, ..Segment::default() };
+    vmcs::CS.write(&code);
+    for segment in [vmcs::DS, vmcs::ES, vmcs::FS, vmcs::GS, vmcs::SS] {
+        segment.write(&data);
+    }
+    vmcs::LDTR.write(&Segment { access: 0x82, ..data });
+    vmcs::TR.write(&Segment { access: 0x8b, ..data });
+    vmcs::GUEST_GDTR_BASE.write(0);
+    vmcs::GUEST_GDTR_LIMIT.write(0xffff);
+    vmcs::GUEST_IDTR_BASE.write(0);
+    vmcs::GUEST_IDTR_LIMIT.write(0xffff);
+    // CD and NW, ET; NE because VMX wants it, PE and PG not, since the guest is unrestricted.
+    const NE: u64 = 1 << 5;
+    vmcs::GUEST_CR0.write(0x6000_0010 | NE);
+    vmcs::GUEST_CR3.write(0);
+    vmcs::GUEST_CR4.write(CR4_VMXE | lp.caps.cr4_fixed.0);
+    vmcs::CR4_SHADOW.write(0);
+    vmcs::GUEST_EFER.write(0);
+    let entry = vmcs::ENTRY_CONTROLS.read();
+    vmcs::ENTRY_CONTROLS.write(entry & !control::entry::IA32E);
+    vmcs::GUEST_DR7.write(0x400);
+    vmcs::GUEST_DEBUGCTL.write(0);
+    vmcs::GUEST_RIP.write(0);
+    vmcs::GUEST_RSP.write(0);
+    vmcs::GUEST_RFLAGS.write(2);
+    vmcs::GUEST_SYSENTER_CS.write(0);
+    vmcs::GUEST_SYSENTER_ESP.write(0);
+    vmcs::GUEST_SYSENTER_EIP.write(0);
+    vmcs::GUEST_INTERRUPTIBILITY.write(0);
+    vmcs::GUEST_PENDING_DEBUG.write(0);
+    vmcs::GUEST_ACTIVITY.write(0);
+    lp.gpr = [0; 16];
+    lp.gpr[RDX] = u64::from(insn::cpuid(1, 0)[0]);
+    lp.waits_for_sipi = false;
+    insn::invvpid_one(ROOT_VPID);
+}
+
+/// The root is dead: what the hardware does then is to stop until a reset.
+fn triple_fault(lp: &mut Lp) {
+    public::log(
+        lp.index,
+        Level::Critical,
+        format_args!("triple fault of the root at {:#x}", vmcs::GUEST_RIP.read()),
+    );
+    insn::vmxoff();
+    insn::reset();
+}

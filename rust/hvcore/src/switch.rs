@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Processor state that VM entry and exit leave alone, swapped when control moves between the root
+//! and a child, and not on exits that hvcore handles itself.
+
+use crate::arch::insn::{self, rdmsr, wrmsr};
+use crate::arch::msr;
+
+/// Which of the optional registers this processor has, and the root has switched on.
+#[derive(Clone, Copy, Debug)]
+pub struct Present {
+    pub tsc_aux: bool,
+    pub spec_ctrl: bool,
+    pub xcr0: bool,
+}
+
+impl Present {
+    pub fn detect() -> Self {
+        const OSXSAVE: u64 = 1 << 18;
+        let leaf7 = insn::cpuid(7, 0);
+        Self {
+            tsc_aux: insn::cpuid(0x8000_0001, 0)[3] & 1 << 27 != 0,
+            spec_ctrl: leaf7[3] & 1 << 26 != 0,
+            xcr0: insn::read_cr4() & OSXSAVE != 0,
+        }
+    }
+}
+
+/// The values of one side.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Switched {
+    pub star: u64,
+    pub lstar: u64,
+    pub cstar: u64,
+    pub sfmask: u64,
+    pub kernel_gs_base: u64,
+    pub tsc_aux: u64,
+    pub spec_ctrl: u64,
+    pub xcr0: u64,
+    pub cr2: u64,
+    pub dr: [u64; 4],
+    pub dr6: u64,
+}
+
+impl Switched {
+    /// What is in the registers now.
+    pub fn live(present: Present) -> Self {
+        Self {
+            star: rdmsr(msr::STAR),
+            lstar: rdmsr(msr::LSTAR),
+            cstar: rdmsr(msr::CSTAR),
+            sfmask: rdmsr(msr::SFMASK),
+            kernel_gs_base: rdmsr(msr::KERNEL_GS_BASE),
+            tsc_aux: if present.tsc_aux { rdmsr(msr::TSC_AUX) } else { 0 },
+            spec_ctrl: if present.spec_ctrl { rdmsr(msr::SPEC_CTRL) } else { 0 },
+            xcr0: if present.xcr0 { insn::xgetbv() } else { 1 },
+            cr2: insn::read_cr2(),
+            dr: [insn::read_dr0(), insn::read_dr1(), insn::read_dr2(), insn::read_dr3()],
+            dr6: insn::read_dr6(),
+        }
+    }
+
+    /// Makes these values live, where they differ from what is.
+    pub fn replace(&self, live: &Switched) {
+        let msrs = [
+            (msr::STAR, self.star, live.star),
+            (msr::LSTAR, self.lstar, live.lstar),
+            (msr::CSTAR, self.cstar, live.cstar),
+            (msr::SFMASK, self.sfmask, live.sfmask),
+            (msr::KERNEL_GS_BASE, self.kernel_gs_base, live.kernel_gs_base),
+            (msr::TSC_AUX, self.tsc_aux, live.tsc_aux),
+            (msr::SPEC_CTRL, self.spec_ctrl, live.spec_ctrl),
+        ];
+        for (index, new, old) in msrs {
+            if new != old {
+                wrmsr(index, new);
+            }
+        }
+        if self.xcr0 != live.xcr0 {
+            insn::xsetbv(self.xcr0);
+        }
+        if self.cr2 != live.cr2 {
+            insn::write_cr2(self.cr2);
+        }
+        if self.dr != live.dr {
+            insn::write_dr0(self.dr[0]);
+            insn::write_dr1(self.dr[1]);
+            insn::write_dr2(self.dr[2]);
+            insn::write_dr3(self.dr[3]);
+        }
+        if self.dr6 != live.dr6 {
+            insn::write_dr6(self.dr6);
+        }
+    }
+}
+
+/// The root's values while a child's are loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct Parked {
+    present: Present,
+    values: Switched,
+}
+
+impl Parked {
+    /// Remembers the root's values and loads a child's.
+    pub fn park(present: Present, child: &Switched) -> Self {
+        let values = Switched::live(present);
+        child.replace(&values);
+        Self { present, values }
+    }
+
+    /// Loads the root's values and gives the child's.
+    pub fn restore(self) -> Switched {
+        let child = Switched::live(self.present);
+        self.values.replace(&child);
+        child
+    }
+}
