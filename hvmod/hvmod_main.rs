@@ -13,7 +13,7 @@
 //! | [`device`], [`control`], [`debugfs`] | what programs can ask for |
 //! | [`sys`] | everything that is `unsafe` |
 
-use kernel::prelude::*;
+use kernel::{miscdevice::MiscDeviceRegistration, prelude::*};
 
 #[path = "../rust/hvabi/src/lib.rs"]
 #[allow(dead_code, missing_docs, unreachable_pub, unused_attributes)]
@@ -22,14 +22,24 @@ mod hvabi;
 // hvabi is a crate of its own elsewhere, and names its parts as such.
 use hvabi::{vp, PAGE_SIZE};
 
+mod control;
 mod core_log;
+mod debugfs;
+mod device;
+mod hypercall;
 mod launch;
 mod layout;
 mod loader;
 mod lps;
+#[cfg(hvmod_mshv)]
+mod mshv;
 mod pagetables;
 mod requirements;
 mod sys;
+#[cfg(hvmod_mshv)]
+#[path = "../rust/tlfs/src/lib.rs"]
+#[allow(dead_code, missing_docs, unreachable_pub, unused_attributes)]
+mod tlfs;
 
 module! {
     type: HvMod,
@@ -37,19 +47,42 @@ module! {
     authors: ["The hvmod authors"],
     description: "Micro-hypervisor with Linux as its root partition",
     license: "GPL",
+    params: {
+        mshv: u8 {
+            default: 1,
+            description: "Whether the device appears as /dev/mshv too (default: 1)",
+        },
+    },
 }
 
+/// The loaded module. Fields are dropped in this order: first nobody can open the device any more,
+/// last hvcore goes.
+#[pin_data]
 struct HvMod {
-    _launched: launch::Launched,
+    mshv: Option<Pin<KBox<MiscDeviceRegistration<device::Device>>>>,
+    #[pin]
+    hvmod: MiscDeviceRegistration<device::Device>,
+    #[pin]
+    debugfs: debugfs::DebugFs,
+    #[cfg(hvmod_mshv)]
+    partitions: mshv::Service,
+    launched: launch::Launched,
 }
 
-impl kernel::Module for HvMod {
-    fn init(_module: &'static ThisModule) -> Result<Self> {
+impl kernel::InPlaceModule for HvMod {
+    fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
         sys::loaded::init();
-        let launched = launch::Launched::new()?;
-        pr_info!("{} processors are in the root partition\n", lps::count());
-        Ok(HvMod {
-            _launched: launched,
+        try_pin_init!(Self {
+            launched: launch::Launched::new()?,
+            debugfs <- debugfs::DebugFs::new(sys::loaded::get().ok_or(ENODEV)?),
+            #[cfg(hvmod_mshv)]
+            partitions: mshv::Service::new()?,
+            hvmod <- device::register(),
+            mshv: if module_parameters::mshv.value() != 0 {
+                device::register_mshv(&hvmod)?
+            } else {
+                None
+            },
         })
     }
 }

@@ -41,7 +41,7 @@ impl Launched {
         requirements::check()?;
         let mut pool_factor = 1;
         loop {
-            let core = Arc::new(Core::load(pool_factor)?, GFP_KERNEL)?;
+            let core = Core::load(pool_factor)?;
             match launch(&core) {
                 Ok(launched) => return Ok(launched),
                 // Counted too small: hvcore knows better. Only so often, lest it never be content.

@@ -5,6 +5,7 @@
 
 pub(crate) mod block;
 pub(crate) mod cpu;
+pub(crate) mod device;
 pub(crate) mod image;
 pub(crate) mod loaded;
 pub(crate) mod machine;
@@ -12,4 +13,5 @@ pub(crate) mod notifier;
 pub(crate) mod page;
 pub(crate) mod processor;
 pub(crate) mod trampoline;
+pub(crate) mod uapi;
 pub(crate) mod vmcall;

@@ -6,29 +6,30 @@
 
 #include "sys.h"
 
-/* Cleared, physically contiguous pages; NULL if there are none. */
-void *hvmod_block_alloc(size_t pages)
+/*
+ * Cleared, physically contiguous pages; NULL if there are none. account: charge
+ * them to the caller's cgroup.
+ */
+void *hvmod_block_alloc(size_t pages, bool account)
 {
+	gfp_t gfp = (account ? GFP_KERNEL_ACCOUNT : GFP_KERNEL) | __GFP_NOWARN;
 	struct page *page;
 	void *block;
 
 	if (pages <= MAX_ORDER_NR_PAGES) {
-		block = alloc_pages_exact(pages << PAGE_SHIFT,
-					  GFP_KERNEL | __GFP_ZERO | __GFP_NOWARN);
+		block = alloc_pages_exact(pages << PAGE_SHIFT, gfp | __GFP_ZERO);
 		if (block)
 			return block;
 	}
-#ifdef CONFIG_CONTIG_ALLOC
-	page = alloc_contig_pages(pages, GFP_KERNEL | __GFP_NOWARN, numa_mem_id(),
-				  &node_states[N_MEMORY]);
+	/* These cannot be charged. */
+	if (account)
+		return NULL;
+	page = alloc_contig_pages(pages, gfp, numa_mem_id(), &node_states[N_MEMORY]);
 	if (!page)
 		return NULL;
 	block = page_address(page);
 	memset(block, 0, pages << PAGE_SHIFT);
 	return block;
-#else
-	return NULL;
-#endif
 }
 
 /*

@@ -15,7 +15,7 @@ use core::{
 use kernel::{ffi::c_void, prelude::*};
 
 extern "C" {
-    fn hvmod_block_alloc(pages: usize) -> *mut c_void;
+    fn hvmod_block_alloc(pages: usize, account: bool) -> *mut c_void;
     fn hvmod_block_free(block: *mut c_void, pages: usize);
     fn hvmod_spa(address: *const c_void) -> u64;
 }
@@ -61,8 +61,21 @@ unsafe impl Sync for Block {}
 impl Block {
     /// Allocates `pages` pages.
     pub(crate) fn new(pages: usize) -> Result<Self> {
+        Self::allocate(pages, false)
+    }
+
+    /// Allocates `pages` pages and charges them to the caller's cgroup. Large ones are not to be had
+    /// that way.
+    pub(crate) fn new_accounted(pages: usize) -> Result<Self> {
+        Self::allocate(pages, true)
+    }
+
+    fn allocate(pages: usize, account: bool) -> Result<Self> {
+        if pages == 0 {
+            return Err(EINVAL);
+        }
         // SAFETY: Process context; no other precondition.
-        let start = unsafe { hvmod_block_alloc(pages) };
+        let start = unsafe { hvmod_block_alloc(pages, account) };
         // INVARIANT: As given by `hvmod_block_alloc`.
         Ok(Self {
             start: NonNull::new(start.cast()).ok_or(ENOMEM)?,
@@ -110,8 +123,15 @@ impl Block {
         Ok(())
     }
 
-    /// Never frees the pages: somebody may still use them.
-    pub(crate) fn leak(self) {
+    /// Physical addresses of the pages.
+    pub(crate) fn spas(&self) -> impl Iterator<Item = u64> {
+        let start = self.spa();
+        (0..self.pages).map(move |page| start + (page * PAGE_SIZE) as u64)
+    }
+
+    /// Gives the pages away: from now on each is for itself, and only its physical address says that
+    /// there is one.
+    pub(crate) fn give_away(self) {
         let _ = ManuallyDrop::new(self);
     }
 

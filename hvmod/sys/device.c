@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <linux/device.h>
+#include <linux/miscdevice.h>
 
 #include "sys.h"
 
 /*
- * Whether the class of a device has one of that name. To register a second one
- * would fail too, but with a warning and a stack trace.
+ * Whether there is a misc device of that name. To register a second one would
+ * fail too, but with a warning and a stack trace. The class of misc devices is
+ * not exported, so it is asked for by way of one that is registered.
  */
-bool hvmod_class_has(struct device *one, const char *name)
+bool hvmod_misc_exists(struct miscdevice *registered, const char *name)
 {
-	struct device *found = class_find_device_by_name(one->class, name);
+	const struct class *class = registered->this_device->class;
+	struct device *found = class_find_device_by_name(class, name);
 
 	put_device(found);
 	return found;

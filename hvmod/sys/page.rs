@@ -40,6 +40,11 @@ impl Page {
         unsafe { hvmod_spa(self.0.as_ptr().cast()) }
     }
 
+    /// Its address in the kernel.
+    pub(crate) fn address(&self) -> NonNull<u8> {
+        self.0.cast()
+    }
+
     /// Item `index` of the page as a list.
     pub(crate) fn item(&self, index: usize) -> Option<u64> {
         if index >= LIST_ITEMS {
@@ -59,13 +64,6 @@ impl Page {
         // SAFETY: Inside the page; volatile, since hvcore reads it during hypercalls.
         unsafe { self.0.as_ptr().cast::<u64>().add(index).write_volatile(value) };
     }
-
-    /// Gives the page away: from now on only its physical address says that there is one.
-    pub(crate) fn into_spa(self) -> u64 {
-        let spa = self.spa();
-        core::mem::forget(self);
-        spa
-    }
 }
 
 impl Drop for Page {
@@ -75,7 +73,8 @@ impl Drop for Page {
     }
 }
 
-/// Frees pages that [`Page::into_spa`] gave away and that hvcore returned.
+/// Frees a page that [`Block::give_away`](super::block::Block::give_away) gave away and that hvcore
+/// returned.
 ///
 /// hvcore is below Linux and could do it any harm; that it returns the pages that it was given is
 /// what trusting it means.

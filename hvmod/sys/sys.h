@@ -9,7 +9,7 @@
 #include <linux/types.h>
 
 /* block.c */
-void *hvmod_block_alloc(size_t pages);
+void *hvmod_block_alloc(size_t pages, bool account);
 void hvmod_block_free(void *block, size_t pages);
 
 /* page.c */
@@ -29,7 +29,7 @@ int hvmod_notifiers_register(void (*going_down)(void), void (*panicking)(void),
 void hvmod_notifiers_unregister(void);
 
 /* device.c */
-struct device;
-bool hvmod_class_has(struct device *one, const char *name);
+struct miscdevice;
+bool hvmod_misc_exists(struct miscdevice *registered, const char *name);
 
 #endif /* HVMOD_SYS_H */

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# Builds hvmod.ko, with the hvcore image inside, and hvctl. What needs more than
+# this machine has runs in the lab: see `make help`.
+
+KDIR   ?= /lib/modules/$(shell uname -r)/build
+RUSTC  ?= rustc
+CARGO  ?= cargo
+PREFIX ?= /usr/local
+KERNEL ?=
+
+build  := $(CURDIR)/build
+target := x86_64-unknown-linux-gnu
+enter  := $(CURDIR)/selftests/lab/enter $(if $(KERNEL),--kernel $(KERNEL)) --
+
+# One lab root for all: what is built in it must not meet what this machine built.
+ifeq ($(IN_LAB),)
+module-out := $(build)/kernel
+cargo-out  := $(build)/cargo
+else
+module-out := $(build)/lab/kernel$(if $(KERNEL),-$(KERNEL))
+cargo-out  := $(build)/lab/cargo
+endif
+
+.PHONY: all module hvctl man install clean help
+.PHONY: lab demo test bench soak
+.PHONY: fmt fmt-check clippy tcb
+
+ifneq ($(LAB),)
+# Everything that compiles, inside the lab's Debian 13, whose KDIR is the kernel
+# that it boots.
+all module hvctl man clippy:
+	+@$(enter) $(MAKE) --no-print-directory LAB= IN_LAB=1 KERNEL=$(KERNEL) $@
+else
+
+all: module hvctl
+
+module:
+	@hvmod/check-kdir "$(KDIR)" "$(RUSTC)"
+	+@$(MAKE) --no-print-directory -C "$(KDIR)" M=$(CURDIR) MO=$(module-out) $(kbuild-flags) modules
+	@install -m 644 $(module-out)/hvmod/hvmod.ko $(build)/hvmod.ko
+
+# Static, so that it runs in any root and initramfs.
+hvctl:
+	@mkdir -p $(build)
+	+@RUSTFLAGS="$(RUSTFLAGS) -C target-feature=+crt-static" $(CARGO) build --release --locked \
+		--manifest-path hvctl-user/Cargo.toml --target $(target) --target-dir $(cargo-out) -p hvctl
+	@install -m 755 $(cargo-out)/$(target)/release/hvctl $(build)/hvctl
+
+clippy:
+	@hvmod/check-kdir "$(KDIR)" "$(RUSTC)"
+	+@$(MAKE) --no-print-directory -C "$(KDIR)" M=$(CURDIR) MO=$(module-out)-clippy CLIPPY=1 modules
+	+@cd rust/hvcore && $(CARGO) clippy --target-dir $(cargo-out) --all-targets -- -D warnings
+	+@cd hvctl-user && $(CARGO) clippy --target-dir $(cargo-out) --locked --all-targets -- -D warnings
+
+endif
+
+man: hvctl
+	@$(build)/hvctl man > $(build)/hvctl.8
+
+install: module hvctl man
+	+@$(MAKE) --no-print-directory -C "$(KDIR)" M=$(CURDIR) MO=$(module-out) modules_install
+	install -D -m 755 $(build)/hvctl $(DESTDIR)$(PREFIX)/sbin/hvctl
+	install -D -m 644 $(build)/hvctl.8 $(DESTDIR)$(PREFIX)/share/man/man8/hvctl.8
+	install -D -m 644 include/uapi/linux/hvmod.h $(DESTDIR)$(PREFIX)/include/linux/hvmod.h
+
+clean:
+	rm -rf $(build) hvctl-user/target rust/*/target
+
+lab:
+	selftests/lab/build $(if $(KERNEL),--kernel $(KERNEL))
+
+demo test bench soak:
+	@selftests/$@
+
+# The kernel's settings (.rustfmt.toml in its tree).
+rustfmt := rustfmt --edition 2021 --config newline_style=Unix
+
+fmt:
+	@$(rustfmt) hvmod/hvmod_main.rs
+	@cd rust/hvcore && $(CARGO) fmt
+	@cd hvctl-user && $(CARGO) fmt
+
+fmt-check:
+	@$(rustfmt) --check hvmod/hvmod_main.rs
+	@cd rust/hvcore && $(CARGO) fmt --check
+	@cd hvctl-user && $(CARGO) fmt --check
+
+# The trusted core: lines of code that are neither blank nor comment nor test.
+tcb:
+	@find rust/hvcore/src rust/hvabi/src -name '*.rs' ! -name '*tests.rs' -exec cat {} + | \
+		awk '/^#\[cfg\(test\)\]/ { exit } !/^[[:space:]]*(\/\/.*)?$$/ { n++ } END { print n " lines" }'
+
+help:
+	@echo 'Build:'
+	@echo '  make                  hvmod.ko for the running kernel, and hvctl, into build/'
+	@echo '  make KDIR=DIR         for the kernel that was built in DIR'
+	@echo '  make lab              build the lab: Debian 13, its kernel, an emulated machine with VMX'
+	@echo '  make LAB=1            build in the lab, for its kernel (KERNEL=7.2: another series)'
+	@echo '  make install          the module, hvctl and its man page (PREFIX=, DESTDIR=)'
+	@echo '  make clean            remove what was built here; the lab stays'
+	@echo
+	@echo 'Try, in the lab, with nothing else to prepare:'
+	@echo '  make demo             a stock kernel as a guest under a stock kernel'
+	@echo '  make test             all tests'
+	@echo '  make bench            the cost of exits, beside that of KVM'
+	@echo '  make soak             hours of load and unload under work'
+	@echo
+	@echo 'Develop:'
+	@echo '  make fmt, fmt-check   rustfmt with the settings of the kernel'
+	@echo '  make clippy           (LAB=1: with the toolchain of the lab)'
+	@echo '  make tcb              size of the trusted core'

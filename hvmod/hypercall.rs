@@ -1,0 +1,369 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What hvcore can be asked for: one function for each call of `hvabi::call` that children need.
+//!
+//! Calls that may need memory give it: hvcore says how much is missing, hvmod takes pages from
+//! Linux and deposits them with the partition, and calls again.
+
+use crate::{
+    core_log,
+    hvabi::{
+        call::{Call, Status, LIST_ITEMS, UNMAP_PAGES},
+        state::StateKind,
+        MAX_PARTITIONS, PAGE_SIZE,
+    },
+    lps,
+    sys::{
+        block::Block,
+        cpu, loaded, machine,
+        page::{free_returned, Page},
+        processor,
+        vmcall::{vmcall, Answer},
+    },
+};
+use kernel::{
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+};
+
+/// A child partition that this kernel created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PartitionId(u64);
+
+impl PartitionId {
+    /// Its number in hvcore, from 1.
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+}
+
+/// Pages that each partition holds, by number.
+static DEPOSITED: [Atomic<i64>; MAX_PARTITIONS + 1] =
+    [const { Atomic::new(0) }; MAX_PARTITIONS + 1];
+
+/// Whether hvcore said, or showed, that it is dead.
+static DEAD: Atomic<bool> = Atomic::new(false);
+
+/// Pages given beyond those that are missing, so that the next call need not ask.
+const SLACK: u64 = 16;
+
+/// Pages that hvcore is given at a time for itself.
+const CORE_PIECE: usize = 64;
+
+/// How often a call is repeated before it counts as one that never ends. Each time hvcore asks for
+/// something else: memory, or that other LPs pass by.
+const ATTEMPTS: usize = 64;
+
+/// Whether hvcore lives, as far as is known.
+pub(crate) fn core_alive() -> bool {
+    !DEAD.load(Relaxed)
+}
+
+/// Frequency of the TSC, in kHz.
+pub(crate) fn tsc_khz() -> u64 {
+    machine::tsc_khz()
+}
+
+/// Bytes that a partition holds.
+pub(crate) fn deposited_bytes(partition: PartitionId) -> u64 {
+    DEPOSITED
+        .get(partition.0 as usize)
+        .map_or(0, |pages| bytes_of(pages.load(Relaxed)))
+}
+
+/// Bytes that all partitions hold.
+pub(crate) fn all_deposited_bytes() -> u64 {
+    bytes_of(DEPOSITED.iter().map(|pages| pages.load(Relaxed)).sum())
+}
+
+fn bytes_of(pages: i64) -> u64 {
+    u64::try_from(pages).unwrap_or(0) * PAGE_SIZE as u64
+}
+
+/// Makes a partition.
+pub(crate) fn partition_create() -> Result<PartitionId> {
+    match call(Call::PartitionCreate, [0; 5]) {
+        (Status::Ok, number) => Ok(PartitionId(number)),
+        (status, _) => Err(error(status)),
+    }
+}
+
+/// Destroys a partition and takes back what it holds. None of its VPs may run again.
+///
+/// Process context.
+pub(crate) fn partition_destroy(partition: PartitionId) {
+    repeat(|| call(Call::PartitionDestroy, [partition.0, 0, 0, 0, 0]), |status| {
+        // A VP that is still on its way out: the IPIs of `sync_all` hurry it.
+        status == Status::Busy
+    });
+    let Ok(list) = Page::new() else {
+        pr_err!("no memory to take back that of partition {}\n", partition.0);
+        return;
+    };
+    while let (Status::Ok, taken @ 1..) = repeat(
+        || call(Call::Withdraw, [partition.0, list.spa(), LIST_ITEMS as u64, 0, 0]),
+        |_| false,
+    ) {
+        for spa in (0..taken as usize).map_while(|index| list.item(index)) {
+            free_returned(spa);
+        }
+        count_pages(partition, -(taken as i64));
+    }
+    report();
+}
+
+/// Maps pages of the root into a partition from `gpa` on, at most [`LIST_ITEMS`]; on an error, how
+/// many were mapped. `flags` are [`map_flags`](crate::hvabi::call::map_flags).
+///
+/// The caller keeps the pages where they are (pinned) until they were unmapped and all LPs synced.
+/// Process context.
+pub(crate) fn gpa_map(
+    partition: PartitionId,
+    gpa: u64,
+    spas: &[u64],
+    flags: u64,
+) -> Result<(), (Error, usize)> {
+    if spas.len() > LIST_ITEMS {
+        return Err((EINVAL, 0));
+    }
+    let mut list = Page::new().map_err(|error| (error, 0))?;
+    for (index, &spa) in spas.iter().enumerate() {
+        list.set_item(index, spa);
+    }
+    let arguments = [partition.0, gpa, list.spa(), spas.len() as u64, flags];
+    match with_deposit(partition, || call(Call::GpaMap, arguments)) {
+        (Status::Ok, _) => Ok(()),
+        // Nothing was changed for want of memory; the value is the number of pages missing.
+        (status @ (Status::NoMemory | Status::NeedSync), _) => Err((error(status), 0)),
+        (status, mapped) => Err((error(status), (mapped as usize).min(spas.len()))),
+    }
+}
+
+/// Unmaps GPAs. The pages may still be used through stale translations until [`sync_all`].
+pub(crate) fn gpa_unmap(partition: PartitionId, gpa: u64, pages: u64) {
+    let mut done = 0;
+    while done < pages {
+        let count = (pages - done).min(UNMAP_PAGES);
+        let arguments = [partition.0, gpa + done * PAGE_SIZE as u64, count, 0, 0];
+        if repeat(|| call(Call::GpaUnmap, arguments), |_| false).0 != Status::Ok {
+            break;
+        }
+        done += count;
+    }
+}
+
+/// Lets every LP pass through hvcore: after that none uses stale translations. Process context.
+pub(crate) fn sync_all() {
+    cpu::run_on_all(|| {
+        call(Call::Sync, [0; 5]);
+    });
+}
+
+/// Makes a VP. `run_page_spa` is a page of the root, kept until the partition is destroyed.
+///
+/// Process context.
+pub(crate) fn vp_create(partition: PartitionId, index: u32, run_page_spa: u64) -> Result {
+    let arguments = [partition.0, u64::from(index), run_page_spa, 0, 0];
+    match with_deposit(partition, || call(Call::VpCreate, arguments)) {
+        (Status::Ok, _) => Ok(()),
+        (status, _) => Err(error(status)),
+    }
+}
+
+/// Runs a VP on this LP until it exits. Interrupts are off and `kernel_fpu_begin` was called.
+#[inline]
+pub(crate) fn vp_run(partition: PartitionId, index: u32) -> Status {
+    call(Call::VpRun, [partition.0, u64::from(index), 0, 0, 0]).0
+}
+
+/// Reads state of a VP into a page.
+pub(crate) fn vp_get(
+    partition: PartitionId,
+    index: u32,
+    kind: StateKind,
+    page_spa: u64,
+    groups: u64,
+) -> (Status, u64) {
+    let arguments = [partition.0, u64::from(index), kind as u64, page_spa, groups];
+    call(Call::VpGet, arguments)
+}
+
+/// Sets state of a VP from a page: all or nothing.
+pub(crate) fn vp_set(
+    partition: PartitionId,
+    index: u32,
+    kind: StateKind,
+    page_spa: u64,
+    groups: u64,
+) -> (Status, u64) {
+    let arguments = [partition.0, u64::from(index), kind as u64, page_spa, groups];
+    call(Call::VpSet, arguments)
+}
+
+/// Asserts an interrupt: `word` as in [`interrupt`](crate::hvabi::call::interrupt); gives the set of
+/// VPs that it went to. Any context.
+pub(crate) fn assert_interrupt(
+    partition: PartitionId,
+    word: u64,
+    destination: u64,
+) -> (Status, u64) {
+    call(Call::AssertInterrupt, [partition.0, word, destination, 0, 0])
+}
+
+/// Makes a VP return soon: the CPU that it runs on, which still has to be sent an interrupt. Any
+/// context.
+pub(crate) fn vp_kick(partition: PartitionId, index: u32) -> Option<u32> {
+    match call(Call::VpKick, [partition.0, u64::from(index), 0, 0, 0]) {
+        (Status::Ok, lp) => lps::cpu_of(u32::try_from(lp).ok()?),
+        _ => None,
+    }
+}
+
+/// Calls hvcore.
+#[inline]
+fn call(call: Call, arguments: [u64; 5]) -> (Status, u64) {
+    let Answer { status, value, .. } = vmcall(call, arguments);
+    let status = Status::from_raw(status).unwrap_or(Status::CoreDead);
+    if status == Status::CoreDead {
+        DEAD.store(true, Relaxed);
+    }
+    (status, value)
+}
+
+/// Calls until hvcore wants neither other LPs to pass by nor memory of its own, and `again` does not
+/// say so.
+fn repeat(
+    attempt: impl Fn() -> (Status, u64),
+    again: impl Fn(Status) -> bool,
+) -> (Status, u64) {
+    let mut answer = attempt();
+    for _ in 1..ATTEMPTS {
+        match answer.0 {
+            Status::NeedSync => sync_all(),
+            Status::CoreLow => {
+                if feed().is_err() {
+                    break;
+                }
+            }
+            status if again(status) => sync_all(),
+            _ => break,
+        }
+        answer = attempt();
+    }
+    answer
+}
+
+/// Gives hvcore memory for its own pool.
+fn feed() -> Result {
+    let core = loaded::get().ok_or(ENODEV)?;
+    core.add_memory(CORE_PIECE, |block| {
+        let mut list = Page::new()?;
+        for (index, spa) in block.spas().enumerate() {
+            list.set_item(index, spa);
+        }
+        let arguments = [0, list.spa(), CORE_PIECE as u64, 0, 0];
+        let mut status = call(Call::Deposit, arguments).0;
+        if status == Status::NeedSync {
+            sync_all();
+            status = call(Call::Deposit, arguments).0;
+        }
+        match status {
+            Status::Ok => Ok(()),
+            status => Err(error(status)),
+        }
+    })
+}
+
+/// Calls, and gives the partition the memory that the call says is missing.
+fn with_deposit(
+    partition: PartitionId,
+    attempt: impl Fn() -> (Status, u64),
+) -> (Status, u64) {
+    for _ in 0..ATTEMPTS {
+        let answer = repeat(&attempt, |_| false);
+        let (Status::NoMemory, missing) = answer else {
+            if answer.0 != Status::Ok {
+                report();
+            }
+            return answer;
+        };
+        if deposit(partition, missing.saturating_add(SLACK)).is_err() {
+            return answer;
+        }
+    }
+    report();
+    (Status::NoMemory, 0)
+}
+
+/// Gives a partition `pages` pages of Linux, in pieces as large as Linux has them: hvcore splits the
+/// root's tables once for each 2 MiB that a page lies in.
+fn deposit(partition: PartitionId, pages: u64) -> Result {
+    let mut left = pages;
+    let mut piece = LIST_ITEMS as u64;
+    let mut list = Page::new()?;
+    while left != 0 {
+        piece = piece.min(left);
+        let block = match Block::new_accounted(piece as usize) {
+            Ok(block) => block,
+            Err(error) if piece == 1 => return Err(error),
+            Err(_) => {
+                piece /= 2;
+                continue;
+            }
+        };
+        for (index, spa) in block.spas().enumerate() {
+            list.set_item(index, spa);
+        }
+        let arguments = [partition.0, list.spa(), piece, 0, 0];
+        match repeat(|| call(Call::Deposit, arguments), |_| false) {
+            (Status::Ok, _) => {
+                block.give_away();
+                count_pages(partition, piece as i64);
+            }
+            // None was taken: all are still Linux's, and are freed here.
+            (status, _) => return Err(error(status)),
+        }
+        left -= piece;
+    }
+    Ok(())
+}
+
+fn count_pages(partition: PartitionId, pages: i64) {
+    if let Some(counter) = DEPOSITED.get(partition.0 as usize) {
+        counter.add(pages, Relaxed);
+    }
+}
+
+/// What a status is as an error of Linux.
+pub(crate) fn error(status: Status) -> Error {
+    match status {
+        Status::NoMemory | Status::CoreLow => ENOMEM,
+        Status::NoPartition | Status::NoVp => ENOENT,
+        Status::NeedSync => EAGAIN,
+        Status::Busy => EBUSY,
+        Status::NotOwner => EPERM,
+        Status::Exists => EEXIST,
+        Status::TooMany => ENOSPC,
+        Status::CoreDead => ENODEV,
+        Status::BadCall | Status::BadArgument => EINVAL,
+        // `Ok` is no error: somebody took the wrong branch.
+        Status::Ok
+        | Status::Dead
+        | Status::Unsupported
+        | Status::LaunchFailed => EIO,
+    }
+}
+
+/// Copies what hvcore logged of errors to the kernel log. If hvcore is dead this also takes every LP
+/// that it still has back to Linux. Process context.
+pub(crate) fn report() {
+    if let Some(core) = loaded::get() {
+        core_log::forward(&core);
+    }
+    if !core_alive() {
+        // hvcore leaves an LP at its next exit, and CPUID always is one.
+        cpu::run_on_all(|| {
+            processor::cpuid(0, 0);
+        });
+    }
+}

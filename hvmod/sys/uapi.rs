@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The structures of `include/uapi/linux/hvmod.h`.
+
+use crate::hvabi::{log::LogRecord, stats::EXIT_REASONS};
+use core::mem::size_of;
+use kernel::transmute::{AsBytes, FromBytes};
+
+/// `struct hvmod_caps`.
+#[repr(C)]
+pub(crate) struct Caps {
+    pub(crate) caps: u64,
+    pub(crate) reserved: [u64; 3],
+}
+
+/// `struct hvmod_info`.
+#[repr(C)]
+pub(crate) struct Info {
+    pub(crate) abi: u32,
+    pub(crate) lps: u32,
+    pub(crate) partitions: u32,
+    pub(crate) reserved0: u32,
+    pub(crate) core_bytes: u64,
+    pub(crate) core_text: u64,
+    pub(crate) deposited_bytes: u64,
+    pub(crate) shared_bytes: u64,
+    pub(crate) tsc_khz: u64,
+    pub(crate) reserved: [u64; 7],
+}
+
+/// `struct hvmod_lp_info`.
+#[repr(C)]
+pub(crate) struct LpInfo {
+    pub(crate) index: u32,
+    pub(crate) cpu: u32,
+    pub(crate) apic_id: u32,
+    pub(crate) active: u32,
+    pub(crate) root_exits: [u64; EXIT_REASONS],
+    pub(crate) child_exits: [u64; EXIT_REASONS],
+    pub(crate) child_runs: u64,
+    pub(crate) nmis: u64,
+    pub(crate) hypercalls: u64,
+    pub(crate) denied: u64,
+    pub(crate) reserved: [u64; 4],
+}
+
+/// `struct hvmod_partition_info`.
+#[repr(C)]
+pub(crate) struct PartitionInfo {
+    pub(crate) id: u64,
+    pub(crate) vps: u32,
+    pub(crate) owner: i32,
+    pub(crate) comm: [u8; 16],
+    pub(crate) shared_bytes: u64,
+    pub(crate) deposited_bytes: u64,
+    pub(crate) exits: [u64; EXIT_REASONS],
+    pub(crate) reserved: [u64; 4],
+}
+
+/// `struct hvmod_read_log`.
+#[repr(C)]
+pub(crate) struct ReadLog {
+    pub(crate) seq: u64,
+    pub(crate) records: u64,
+    pub(crate) count: u32,
+    pub(crate) reserved: u32,
+    pub(crate) lost: u64,
+}
+
+/// `struct hvmod_log_record` is the same as hvcore's.
+#[repr(transparent)]
+pub(crate) struct Record(pub(crate) LogRecord);
+
+// A C program that includes the header is tested to see the same sizes.
+const _: () = {
+    assert!(size_of::<Caps>() == 32);
+    assert!(size_of::<Info>() == 112);
+    assert!(size_of::<LpInfo>() == 1360);
+    assert!(size_of::<PartitionInfo>() == 720);
+    assert!(size_of::<ReadLog>() == 32);
+    assert!(size_of::<Record>() == 256);
+};
+
+// SAFETY (for all below): integers and arrays of them, laid out without padding: each sum of sizes
+// above is that of the fields.
+
+// SAFETY: See above.
+unsafe impl AsBytes for Caps {}
+// SAFETY: See above.
+unsafe impl AsBytes for Info {}
+// SAFETY: See above.
+unsafe impl AsBytes for LpInfo {}
+// SAFETY: See above.
+unsafe impl FromBytes for LpInfo {}
+// SAFETY: See above.
+unsafe impl AsBytes for PartitionInfo {}
+// SAFETY: See above.
+unsafe impl FromBytes for PartitionInfo {}
+// SAFETY: See above.
+unsafe impl AsBytes for ReadLog {}
+// SAFETY: See above.
+unsafe impl FromBytes for ReadLog {}
+// SAFETY: See above.
+unsafe impl AsBytes for Record {}
