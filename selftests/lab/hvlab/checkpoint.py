@@ -41,6 +41,15 @@ class Checkpoint:
         self.partial = None
         self.prune()
 
+    def abandon(self):
+        """Leave nothing half saved behind."""
+        if self.partial:
+            shutil.rmtree(self.partial, ignore_errors=True)
+            self.partial = None
+
+    def remove(self):
+        shutil.rmtree(self.directory, ignore_errors=True)
+
     def prune(self):
         kept = sorted(self.place.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
         for path in kept[KEPT:]:

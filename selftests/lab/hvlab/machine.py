@@ -57,7 +57,13 @@ class Machine:
                 "initrd /boot/initramfs\nboot\n")
 
     def command_begun(self):
-        """The command's first output was seen."""
+        """The command was reached."""
+
+    def ended(self):
+        """The emulator is gone."""
+
+    def discard(self):
+        """The emulator gave up: distrust what it was restored from."""
 
     def spawn(self, argv, stdin=subprocess.DEVNULL, stdout=None, **options):
         """Start the emulator so that it dies with this process."""
@@ -148,6 +154,13 @@ class Bochs(Machine):
 
     def command_begun(self):
         self.saved.keep()
+
+    def ended(self):
+        self.saved.abandon()
+
+    def discard(self):
+        if not self.console.stat().st_size:
+            self.saved.remove()
 
 
 def disk(channel, path, model, mode):

@@ -86,7 +86,7 @@ def enter(binds):
     shown = [pathlib.Path("/tmp")]
     for path in [cache.TREE, cache.directory(), *binds, here]:
         path = pathlib.Path(path).resolve()
-        if any(path == known or known in path.parents for known in shown):
+        if str(path) == "/" or any(path == known or known in path.parents for known in shown):
             continue
         if not path.is_dir():
             raise LabError(f"{path} is no directory that the root could show")

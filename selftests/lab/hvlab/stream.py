@@ -58,6 +58,12 @@ class Output:
         self.pending = b""
 
 
+def panic(path):
+    """What the emulator gave up for, such as a triple fault."""
+    said = [line for line in tail(path, 40) if ">>PANIC<<" in line]
+    return said[-1].split(">>PANIC<<")[1].strip() if said else None
+
+
 def tail(path, lines):
     """The end of a log, for a message."""
     try:
