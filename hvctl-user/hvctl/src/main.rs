@@ -1,1 +1,31 @@
-fn main() {}
+// SPDX-License-Identifier: GPL-2.0
+//! hvctl: look after hvmod and run partitions on it.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use hvctl::args::{Args, Command};
+use hvctl::{check, info, log, run, status};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            EnvFilter::try_from_env("HVCTL_LOG").unwrap_or_else(|_| EnvFilter::new("warn")),
+        )
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .without_time()
+        .init();
+    let result = match args.command {
+        Command::Check(args) => check::main(&args),
+        Command::Info(args) => info::main(&args),
+        Command::Log(args) => log::main(&args),
+        Command::Run(args) => return ExitCode::from(run::main(&args)),
+    };
+    ExitCode::from(result.unwrap_or_else(|cause| {
+        eprintln!("hvctl: {cause:#}");
+        status::FAILED
+    }))
+}

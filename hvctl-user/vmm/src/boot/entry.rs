@@ -15,6 +15,8 @@ const TASK: u16 = 0x20;
 const PRESENT_WRITABLE: u64 = 0x3;
 const LARGE: u64 = 0x80;
 
+const _: () = assert!(layout::boot::PAGE_TABLES + 6 * 0x1000 <= layout::boot::COMMAND_LINE);
+
 pub fn place<T: vm_memory::ByteValued>(
     memory: &GuestMemory,
     address: u64,
@@ -121,11 +123,6 @@ mod tests {
             );
         }
         assert!(translate(&memory, &cpu, 1 << 32, Access::read(&cpu)).is_err());
-    }
-
-    #[test]
-    fn the_tables_stay_below_their_end() {
-        assert!(layout::boot::PAGE_TABLES + 6 * 0x1000 <= layout::boot::COMMAND_LINE);
     }
 
     #[test]

@@ -131,8 +131,10 @@ mod tests {
 
     #[test]
     fn memory_accesses_of_both_kinds_are_the_same() {
-        let mut payload = hv::hv_x64_memory_intercept_message::default();
-        payload.guest_physical_address = 0xfec0_0010;
+        let mut payload = hv::hv_x64_memory_intercept_message {
+            guest_physical_address: 0xfec0_0010,
+            ..Default::default()
+        };
         payload.header.rip = 0xffff_ffff_8100_0000;
         payload.instruction_byte_count = 2;
         payload.instruction_bytes[..2].copy_from_slice(&[0x8b, 0x07]);

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+/// Look after hvmod, the hypervisor beneath this Linux, and run partitions on it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hvctl",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Check(Check),
+    Info(Info),
+    Log(Log),
+    Run(Run),
+}
+
+/// Say whether this machine can run hvmod, and what to do about what is missing
+///
+/// Each requirement is on its own line: ok, FAIL, or unknown where it could not be looked
+/// at. Reading the processor's MSRs needs root and the msr module; without them the
+/// kernel's own findings are used.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Exit status: 0 when every requirement is met, 1 otherwise.")]
+pub struct Check {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Show processors, partitions, memory, and why virtual machines exited
+///
+/// Also asks CPUID on each processor, and says so if one is not in the root partition.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Exit status: 0; 1 when hvmod is not loaded or a processor disagrees.")]
+pub struct Info {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Print the hypervisor's log
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Exit status: 0; 1 when the log cannot be read.")]
+pub struct Log {
+    /// Go on printing what is added, until interrupted
+    #[arg(short, long)]
+    pub follow: bool,
+}
+
+const RUN_HELP: &str = "\
+The kernel is a Linux bzImage, or a 32-bit ELF with a Multiboot 1 header. The latter gets \
+the kernel's file name as the first word of its command line and the initrd as its module.
+
+Exit status:
+    0  the guest powered off
+    2  hvctl cannot do what it was told: a bad option, a file, memory, no hypervisor
+    4  the guest asked for a reset
+    6  the guest crashed (triple fault)
+    8  the guest did something that hvctl cannot emulate
+   10  the hypervisor failed
+   12  ended by the escape key
+  124  ended by --timeout
+  128+n  ended by signal n (130: Ctrl-C, 143: kill)
+With --exit-port, a guest's write of v ends the run with status 2v+1 (its low 8 bits), which \
+is odd, as no other is but some signals'.";
+
+/// Boot a partition and attach this terminal to its console
+#[derive(Debug, clap::Args)]
+#[command(after_help = RUN_HELP)]
+pub struct Run {
+    /// Kernel to boot: a bzImage, or a 32-bit Multiboot ELF
+    #[arg(long, value_name = "FILE")]
+    pub kernel: PathBuf,
+
+    /// Initial RAM disk, or the Multiboot kernel's module
+    #[arg(long, value_name = "FILE")]
+    pub initrd: Option<PathBuf>,
+
+    /// Kernel command line [default: console=ttyS0 for a bzImage, else empty]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub cmdline: Option<String>,
+
+    /// Guest memory, such as 512M or 2G; a number alone is in MiB. Whole MiB only
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = memory)]
+    pub memory: u64,
+
+    /// Virtual processors (only 1 for now)
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=1))]
+    pub vcpus: u8,
+
+    /// Where the guest's serial console goes: stdio, pty, file:PATH or null
+    #[arg(long, value_name = "WHERE", default_value = "stdio", value_parser = console)]
+    pub console: Console,
+
+    /// Let the guest end the run by a write to I/O port 0xf4
+    #[arg(long)]
+    pub exit_port: bool,
+
+    /// Key that ends the run, where the console is a terminal: ^] and its like, or none
+    #[arg(long, value_name = "KEY", default_value = "^]", value_parser = escape)]
+    pub escape: Escape,
+
+    /// End the run after so many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = timeout)]
+    pub timeout: Option<Duration>,
+}
+
+/// Where COM1 leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Console {
+    Stdio,
+    Pty,
+    File(PathBuf),
+    Null,
+}
+
+/// The byte that ends the run, if one does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Escape(pub Option<u8>);
+
+impl std::fmt::Display for Escape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(byte) => write!(f, "Ctrl-{}", char::from(byte | 0x40)),
+            None => f.write_str("none"),
+        }
+    }
+}
+
+const MIB: u64 = 1 << 20;
+
+fn memory(text: &str) -> Result<u64, String> {
+    let size = parse_size::Config::new()
+        .with_binary()
+        .with_default_factor(MIB)
+        .parse_size(text)
+        .map_err(|cause| format!("{cause}; write for example 512M or 2G"))?;
+    match size {
+        0 => Err("a guest needs memory; write for example 512M".into()),
+        size if size % MIB != 0 => Err(format!("{size} bytes are not whole MiB")),
+        size => Ok(size),
+    }
+}
+
+fn console(text: &str) -> Result<Console, String> {
+    match text {
+        "stdio" => Ok(Console::Stdio),
+        "pty" => Ok(Console::Pty),
+        "null" => Ok(Console::Null),
+        text => match text.strip_prefix("file:") {
+            Some(path) if !path.is_empty() => Ok(Console::File(path.into())),
+            _ => Err("it is stdio, pty, file:PATH or null".into()),
+        },
+    }
+}
+
+fn escape(text: &str) -> Result<Escape, String> {
+    match text.as_bytes() {
+        b"none" => Ok(Escape(None)),
+        [b'^', key] if matches!(key.to_ascii_uppercase(), b'@'..=b'_') => {
+            Ok(Escape(Some(key.to_ascii_uppercase() & 0x1f)))
+        }
+        _ => Err("it is ^ and a letter or one of [ \\ ] ^ _, or none".into()),
+    }
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| "it is a number of seconds".to_owned())?;
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(limit) if !limit.is_zero() => Ok(limit),
+        _ => Err("it is a number of seconds above 0".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn run(arguments: &[&str]) -> Result<Run, clap::Error> {
+        let all = ["hvctl", "run", "--kernel", "k"].iter().chain(arguments);
+        match Args::try_parse_from(all)?.command {
+            Command::Run(run) => Ok(run),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn memory_is_whole_mebibytes() {
+        for (text, mib) in [
+            ("128M", 128),
+            ("128MiB", 128),
+            ("128MB", 128),
+            ("64", 64),
+            ("2G", 2048),
+            ("1024k", 1),
+        ] {
+            assert_eq!(
+                run(&["--memory", text]).unwrap().memory,
+                mib * MIB,
+                "{text}"
+            );
+        }
+        for text in ["0", "0M", "1k", "1025k", "x", "", "-5M", "99999999999G"] {
+            let error = run(&[&format!("--memory={text}")]).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{text}");
+        }
+        assert_eq!(run(&[]).unwrap().memory, 256 * MIB);
+    }
+
+    #[test]
+    fn consoles() {
+        let console = |text| run(&["--console", text]).map(|run| run.console);
+        assert_eq!(console("stdio").unwrap(), Console::Stdio);
+        assert_eq!(
+            console("file:/tmp/x").unwrap(),
+            Console::File("/tmp/x".into())
+        );
+        assert!(console("file:").is_err() && console("tcp").is_err());
+    }
+
+    #[test]
+    fn escape_keys() {
+        let escape = |text| run(&["--escape", text]).map(|run| run.escape);
+        assert_eq!(run(&[]).unwrap().escape, Escape(Some(0x1d)));
+        assert_eq!(escape("^a").unwrap(), Escape(Some(1)));
+        assert_eq!(escape("none").unwrap(), Escape(None));
+        assert!(escape("x").is_err() && escape("^1").is_err());
+        assert_eq!(Escape(Some(0x1d)).to_string(), "Ctrl-]");
+    }
+
+    #[test]
+    fn times_and_processors() {
+        assert_eq!(
+            run(&["--timeout", "1.5"]).unwrap().timeout,
+            Some(Duration::from_millis(1500))
+        );
+        for text in ["0", "-1", "nan", "inf", "soon"] {
+            assert!(run(&[&format!("--timeout={text}")]).is_err(), "{text}");
+        }
+        assert!(run(&["--vcpus", "2"]).is_err() && run(&["--vcpus", "0"]).is_err());
+    }
+
+    #[test]
+    fn a_kernel_is_required_and_a_command_line_may_begin_with_a_dash() {
+        assert!(Args::try_parse_from(["hvctl", "run"]).is_err());
+        assert_eq!(
+            run(&["--cmdline", "-v"]).unwrap().cmdline.as_deref(),
+            Some("-v")
+        );
+    }
+}

@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: GPL-2.0
+//! `hvctl info`.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+
+use anyhow::{Context, Result, anyhow};
+use hvmod_ioctls::{Client, EXIT_REASONS, Info, LpInfo, PartitionInfo, Signature};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+use serde::Serialize;
+
+use crate::{args, status};
+
+/// Opens hvmod's device, or says why that cannot be.
+pub fn open() -> Result<Client> {
+    Client::open().map_err(|cause| match cause.kind() {
+        io::ErrorKind::NotFound => anyhow!(
+            "{} does not exist: hvmod is not loaded. Load it with 'insmod hvmod.ko'; \
+             'hvctl check' says whether this machine can run it",
+            Client::DEVICE
+        ),
+        io::ErrorKind::PermissionDenied => anyhow!("cannot open {}: be root", Client::DEVICE),
+        _ => anyhow::Error::new(cause).context(format!("cannot open {}", Client::DEVICE)),
+    })
+}
+
+/// What CPUID says on an LP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// In the root partition, by this index.
+    Root(u32),
+    /// Not in the root partition.
+    Outside,
+    /// The processor cannot be asked: Linux has it offline.
+    Offline,
+}
+
+#[derive(Debug, Serialize)]
+struct Exits {
+    reason: usize,
+    name: String,
+    count: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Lp {
+    index: u32,
+    cpu: u32,
+    apic_id: u32,
+    active: bool,
+    cpuid: Answer,
+    child_runs: u64,
+    nmis: u64,
+    hypercalls: u64,
+    denied: u64,
+    root_exits: Vec<Exits>,
+    child_exits: Vec<Exits>,
+}
+
+#[derive(Debug, Serialize)]
+struct Partition {
+    id: u64,
+    owner: i32,
+    name: String,
+    vps: u32,
+    shared_bytes: u64,
+    deposited_bytes: u64,
+    exits: Vec<Exits>,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    abi: u32,
+    tsc_khz: u64,
+    core_bytes: u64,
+    core_text: u64,
+    deposited_bytes: u64,
+    shared_bytes: u64,
+    lps: Vec<Lp>,
+    partitions: Vec<Partition>,
+    root_exits: Vec<Exits>,
+    child_exits: Vec<Exits>,
+    /// Every LP that can be asked is in the root partition, as the device says.
+    agreed: bool,
+}
+
+/// Asks CPUID on the given processor, by running there.
+pub fn ask(cpu: u32) -> Answer {
+    let here = Pid::from_raw(0);
+    let Ok(before) = sched_getaffinity(here) else {
+        return Answer::Offline;
+    };
+    let mut set = CpuSet::new();
+    if set.set(cpu as usize).is_err() || sched_setaffinity(here, &set).is_err() {
+        return Answer::Offline;
+    }
+    let answer = match hvmod_ioctls::signature_here() {
+        Signature::Root => Answer::Root(hvmod_ioctls::lp_here()),
+        Signature::Other => Answer::Outside,
+    };
+    if let Err(cause) = sched_setaffinity(here, &before) {
+        tracing::warn!("the affinity of hvctl could not be restored: {cause}");
+    }
+    answer
+}
+
+/// Counters that are not zero, by number of reason, the most frequent first.
+fn exits<'a>(counters: impl IntoIterator<Item = &'a [u64; EXIT_REASONS]>) -> Vec<Exits> {
+    let mut sums = [0u64; EXIT_REASONS];
+    for counter in counters {
+        for (sum, count) in sums.iter_mut().zip(counter) {
+            *sum = sum.saturating_add(*count);
+        }
+    }
+    let name = |reason| {
+        hvmod_ioctls::exit_reason(reason)
+            .map_or_else(|| format!("exit reason {reason}"), str::to_owned)
+    };
+    let mut exits: Vec<_> = (0..EXIT_REASONS)
+        .filter(|&reason| sums[reason] > 0)
+        .map(|reason| Exits {
+            reason,
+            name: name(reason),
+            count: sums[reason],
+        })
+        .collect();
+    exits.sort_by_key(|exit| std::cmp::Reverse(exit.count));
+    exits
+}
+
+fn report(
+    info: &Info,
+    lps: &[LpInfo],
+    partitions: &[PartitionInfo],
+    ask: impl Fn(u32) -> Answer,
+) -> Report {
+    let root_exits = exits(lps.iter().map(|lp| &lp.root_exits));
+    let child_exits = exits(lps.iter().map(|lp| &lp.child_exits));
+    let lps: Vec<_> = lps
+        .iter()
+        .map(|lp| Lp {
+            index: lp.index,
+            cpu: lp.cpu,
+            apic_id: lp.apic_id,
+            active: lp.active != 0,
+            cpuid: ask(lp.cpu),
+            child_runs: lp.child_runs,
+            nmis: lp.nmis,
+            hypercalls: lp.hypercalls,
+            denied: lp.denied,
+            root_exits: exits([&lp.root_exits]),
+            child_exits: exits([&lp.child_exits]),
+        })
+        .collect();
+    let agrees = |lp: &Lp| match lp.cpuid {
+        Answer::Root(index) => lp.active && index == lp.index,
+        Answer::Outside => !lp.active,
+        Answer::Offline => true,
+    };
+    Report {
+        abi: info.abi,
+        tsc_khz: info.tsc_khz,
+        core_bytes: info.core_bytes,
+        core_text: info.core_text,
+        deposited_bytes: info.deposited_bytes,
+        shared_bytes: info.shared_bytes,
+        agreed: lps.len() == info.lps as usize && lps.iter().all(agrees),
+        lps,
+        partitions: partitions
+            .iter()
+            .map(|partition| Partition {
+                id: partition.id,
+                owner: partition.owner,
+                name: partition.name(),
+                vps: partition.vps,
+                shared_bytes: partition.shared_bytes,
+                deposited_bytes: partition.deposited_bytes,
+                exits: exits([&partition.exits]),
+            })
+            .collect(),
+        root_exits,
+        child_exits,
+    }
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0 => "0".into(),
+        bytes if bytes >= 10 << 20 => format!("{} MiB", bytes >> 20),
+        bytes => format!("{} KiB", bytes.div_ceil(1 << 10)),
+    }
+}
+
+fn list(text: &mut String, title: &str, exits: &[Exits]) {
+    if exits.is_empty() {
+        let _ = writeln!(text, "{title}: none");
+        return;
+    }
+    let _ = writeln!(text, "{title}:");
+    for exit in exits {
+        let _ = writeln!(
+            text,
+            "  {:>12}  {} ({})",
+            exit.count, exit.name, exit.reason
+        );
+    }
+}
+
+impl Report {
+    fn text(&self) -> String {
+        let mut text = String::new();
+        let khz = self.tsc_khz;
+        let _ = writeln!(
+            text,
+            "hvmod: interface {}, TSC at {}.{:03} MHz",
+            self.abi,
+            khz / 1000,
+            khz % 1000
+        );
+        let _ = writeln!(
+            text,
+            "memory: {} for hvcore ({} of it code), {} deposited for children, {} shared with them",
+            size(self.core_bytes),
+            size(self.core_text),
+            size(self.deposited_bytes),
+            size(self.shared_bytes)
+        );
+        let _ = writeln!(text, "logical processors:");
+        for lp in &self.lps {
+            let cpuid = match lp.cpuid {
+                Answer::Root(index) => format!("CPUID says root partition, LP {index}"),
+                Answer::Outside => "CPUID says not in the root partition".into(),
+                Answer::Offline => "offline in Linux, CPUID not asked".into(),
+            };
+            let state = if lp.active {
+                "in the root partition"
+            } else {
+                "not in VMX operation"
+            };
+            let _ = writeln!(
+                text,
+                "  LP {} (CPU {}, APIC ID {}): {state}; {cpuid}; {} child runs, {} hypercalls, \
+                 {} NMIs, {} denied accesses",
+                lp.index, lp.cpu, lp.apic_id, lp.child_runs, lp.hypercalls, lp.nmis, lp.denied
+            );
+        }
+        if self.partitions.is_empty() {
+            let _ = writeln!(text, "child partitions: none");
+        }
+        for partition in &self.partitions {
+            let owner = match partition.owner {
+                0 => "an owner not visible here".into(),
+                owner => format!("{} (process {owner})", partition.name),
+            };
+            let _ = writeln!(
+                text,
+                "partition {}: {owner}, {} VPs, {} of memory, {} deposited",
+                partition.id,
+                partition.vps,
+                size(partition.shared_bytes),
+                size(partition.deposited_bytes)
+            );
+            list(&mut text, "  its exits", &partition.exits);
+        }
+        list(&mut text, "exits of the root partition", &self.root_exits);
+        list(&mut text, "exits of children", &self.child_exits);
+        text
+    }
+}
+
+pub fn main(args: &args::Info) -> Result<u8> {
+    let client = open()?;
+    let report = report(
+        &client.info().context("hvmod's information")?,
+        &client.lps().context("hvmod's logical processors")?,
+        &client.partitions().context("hvmod's partitions")?,
+        ask,
+    );
+    let text = if args.json {
+        serde_json::to_string_pretty(&report)? + "\n"
+    } else {
+        report.text()
+    };
+    io::stdout().write_all(text.as_bytes())?;
+    if report.agreed {
+        return Ok(0);
+    }
+    eprintln!("hvctl: CPUID and the device disagree about the root partition");
+    Ok(status::FAILED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lp(index: u32) -> LpInfo {
+        let mut lp = LpInfo {
+            index,
+            cpu: index,
+            active: 1,
+            ..Default::default()
+        };
+        lp.root_exits[10] = 7;
+        lp.child_exits[48] = 3;
+        lp.child_exits[77] = 1;
+        lp
+    }
+
+    fn info() -> Info {
+        Info {
+            abi: 1,
+            lps: 2,
+            tsc_khz: 50_000,
+            core_bytes: 3 << 20,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn counters_are_summed_named_and_sorted() {
+        let report = report(&info(), &[lp(0), lp(1)], &[], Answer::Root);
+        assert!(report.agreed);
+        let text = report.text();
+        assert!(text.contains("50.000 MHz"), "{text}");
+        assert!(text.contains("14  CPUID (10)"), "{text}");
+        assert!(text.find("EPT violation (48)").unwrap() < text.find("TDCALL (77)").unwrap());
+        serde_json::to_string(&report).unwrap();
+    }
+
+    #[test]
+    fn disagreement_is_seen() {
+        let lps = [lp(0), lp(1)];
+        assert!(!report(&info(), &lps, &[], |_| Answer::Outside).agreed);
+        assert!(!report(&info(), &lps, &[], |_| Answer::Root(0)).agreed);
+        assert!(
+            !report(&info(), &lps[..1], &[], Answer::Root).agreed,
+            "an LP is missing"
+        );
+        let half = |cpu| {
+            if cpu == 0 {
+                Answer::Root(0)
+            } else {
+                Answer::Offline
+            }
+        };
+        assert!(report(&info(), &lps, &[], half).agreed);
+    }
+
+    #[test]
+    fn partitions_have_their_owner() {
+        let mut partition = PartitionInfo {
+            id: 3,
+            vps: 1,
+            owner: 42,
+            ..Default::default()
+        };
+        partition.comm[..5].copy_from_slice(b"hvctl");
+        let text = report(&info(), &[lp(0), lp(1)], &[partition], Answer::Root).text();
+        assert!(
+            text.contains("partition 3: hvctl (process 42), 1 VPs"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_processor_that_is_not_there_is_offline() {
+        assert_eq!(ask(1000), Answer::Offline);
+        assert_ne!(ask(0), Answer::Offline);
+    }
+}

@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The tool's parts, apart from its `main` so that tests reach them.
+
+pub mod args;
+pub mod check;
+pub mod info;
+pub mod log;
+pub mod run;
+pub mod status;

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: GPL-2.0
+//! `hvctl run`.
+
+mod attach;
+mod console;
+mod preflight;
+mod terminal;
+
+use anyhow::{Context, Result};
+use vmm::boot::Payload;
+use vmm::hypervisor::mshv::{DEVICES, open_device};
+use vmm::machine;
+use vmm::outcome::Outcome;
+use vmm::vm::{Config, StartError, Vm};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+use crate::{args, status};
+
+/// Runs a guest; returns the exit status, having said what there is to say.
+pub fn main(args: &args::Run) -> u8 {
+    match run(args) {
+        Ok(outcome) => {
+            if let Some(text) = status::explain(&outcome) {
+                eprintln!("hvctl: {text}");
+            }
+            status::of(&outcome)
+        }
+        Err(cause) => {
+            eprintln!("hvctl: {cause:#}");
+            match cause.downcast_ref() {
+                Some(StartError::Hypervisor(_) | StartError::System(_)) => status::HYPERVISOR,
+                _ => status::CONFIGURATION,
+            }
+        }
+    }
+}
+
+fn run(args: &args::Run) -> Result<Outcome> {
+    let config = Config {
+        payload: Payload {
+            kernel: args.kernel.clone(),
+            initrd: args.initrd.clone(),
+            command_line: args.cmdline.clone(),
+        },
+        memory: args.memory,
+        processors: args.vcpus,
+        exit_port: args.exit_port,
+    };
+    // What the user can put right without a hypervisor comes first.
+    preflight::files(&config.payload)?;
+    preflight::memory(config.memory)?;
+    let (path, device) = open_device(&DEVICES)?;
+    tracing::info!("{} takes the calls", path.display());
+
+    let drained = EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK).context("an eventfd")?;
+    let far_end = drained.try_clone().context("an eventfd")?;
+    let console = console::open(&args.console)?;
+    // From here on the signals wait for us, in every thread.
+    let signals = attach::Signals::block()?;
+    let vm = Vm::start(
+        device,
+        &config,
+        machine::Console {
+            out: console.out,
+            drained: far_end,
+        },
+    )?;
+    let raw = match &console.input {
+        Some(input) if console.is_terminal => terminal::Raw::enter(input.as_fd_owner())?,
+        _ => None,
+    };
+    if raw.is_some() && args.escape.0.is_some() {
+        eprintln!("hvctl: {} ends the run", args.escape);
+    }
+    let escape = if raw.is_some() { args.escape.0 } else { None };
+    let ended = attach::Attachment {
+        machine: vm.machine(),
+        input: console.input.map(console::Input::into_file),
+        drained,
+        signals,
+        escape,
+        timeout: args.timeout,
+    }
+    .wait();
+    let outcome = match ended {
+        Ok(outcome) => outcome,
+        Err(cause) => Outcome::Hypervisor(format!("waiting for the guest: {cause}")),
+    };
+    let outcome = vm.stop(outcome);
+    drop(raw);
+    Ok(outcome)
+}
