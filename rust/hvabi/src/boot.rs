@@ -107,7 +107,7 @@ pub struct ImageHeader {
     pub file_end: u64,
     /// Size of the image in memory; `[file_end, memory_end)` is cleared.
     pub memory_end: u64,
-    /// Where each LP enters.
+    /// Virtual address at which each LP enters.
     pub entry: u64,
 }
 
