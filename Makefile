@@ -47,6 +47,9 @@ hvctl:
 		--manifest-path hvctl-user/Cargo.toml --target $(target) --target-dir $(cargo-out) -p hvctl
 	@install -m 755 $(cargo-out)/$(target)/release/hvctl $(build)/hvctl
 
+man: hvctl
+	@$(build)/hvctl man > $(build)/hvctl.8
+
 clippy:
 	@hvmod/check-kdir "$(KDIR)" "$(RUSTC)"
 	+@$(MAKE) --no-print-directory -C "$(KDIR)" M=$(CURDIR) MO=$(module-out)-clippy CLIPPY=1 modules
@@ -54,9 +57,6 @@ clippy:
 	+@cd hvctl-user && $(CARGO) clippy --target-dir $(cargo-out) --locked --all-targets -- -D warnings
 
 endif
-
-man: hvctl
-	@$(build)/hvctl man > $(build)/hvctl.8
 
 install: module hvctl man
 	+@$(MAKE) --no-print-directory -C "$(KDIR)" M=$(CURDIR) MO=$(module-out) modules_install

@@ -43,7 +43,14 @@ impl Launched {
         loop {
             let core = Core::load(pool_factor)?;
             match launch(&core) {
-                Ok(launched) => return Ok(launched),
+                Ok(launched) => {
+                    pr_info!(
+                        "Linux is the root partition on {} processors, above {} KiB of hvcore\n",
+                        lps::count(),
+                        core.bytes() / 1024
+                    );
+                    return Ok(launched);
+                }
                 // Counted too small: hvcore knows better. Only so often, lest it never be content.
                 Err(Failure::Core(outcome))
                     if outcome.status == Status::Unsupported as u64
@@ -75,13 +82,14 @@ impl Drop for Launched {
                 pr_warn!("CPU {cpu} was offline and is now online: {error:?}\n");
             }
         }
-        if let Some(core) = loaded::take() {
-            core_log::forward(&core);
-            if left != 0 {
-                pr_crit!("{left} processors could not leave hvcore, whose memory is lost until reboot\n");
-                // One more reference, never given back.
-                core::mem::forget(core.clone());
-            }
+        let Some(core) = loaded::take() else {
+            return;
+        };
+        core_log::forward(&core);
+        if left == 0 {
+            pr_info!("Linux has the machine to itself again\n");
+        } else {
+            keep(&core, left);
         }
     }
 }
@@ -95,8 +103,7 @@ fn launch(core: &Arc<Core>) -> Result<Launched, Failure> {
             core_log::forward_all(core);
             let left = (0..lps::count()).filter(|&lp| !leave(lp)).count();
             if left != 0 {
-                pr_crit!("{left} processors could not leave hvcore, whose memory is lost until reboot\n");
-                core::mem::forget(core.clone());
+                keep(core, left);
             }
             return Err(failure);
         }
@@ -117,6 +124,13 @@ fn launch(core: &Arc<Core>) -> Result<Launched, Failure> {
             Err(Failure::Linux(error))
         }
     }
+}
+
+/// Never frees the memory of `core`, since `left` LPs are still in it.
+fn keep(core: &Arc<Core>, left: usize) {
+    pr_crit!("{left} processors could not leave hvcore, whose memory is lost until reboot\n");
+    // One more reference, never given back.
+    core::mem::forget(core.clone());
 }
 
 /// Takes `cpu` into the root partition.
