@@ -8,7 +8,7 @@
 use crate::{
     core_log,
     hvabi::{
-        call::{Call, Status, LIST_ITEMS, UNMAP_PAGES},
+        call::{map_flags, Call, Status, LIST_ITEMS, UNMAP_PAGES},
         state::StateKind,
         MAX_PARTITIONS, PAGE_SIZE,
     },
@@ -43,6 +43,9 @@ static DEPOSITED: [Atomic<i64>; MAX_PARTITIONS + 1] =
 
 /// Whether hvcore said, or showed, that it is dead.
 static DEAD: Atomic<bool> = Atomic::new(false);
+
+/// Bytes of a page that [`map_flags::LARGE`] maps.
+const LARGE_PAGE: u64 = 2 << 20;
 
 /// Pages given beyond those that are missing, so that the next call need not ask.
 const SLACK: u64 = 16;
@@ -126,17 +129,39 @@ pub(crate) fn gpa_map(
     if spas.len() > LIST_ITEMS {
         return Err((EINVAL, 0));
     }
+    let size = if flags & map_flags::LARGE != 0 {
+        LARGE_PAGE
+    } else {
+        PAGE_SIZE as u64
+    };
     let mut list = Page::new().map_err(|error| (error, 0))?;
-    for (index, &spa) in spas.iter().enumerate() {
-        list.set_item(index, spa);
+    let mut done = 0;
+    let mut last = Status::NeedSync;
+    for _ in 0..ATTEMPTS {
+        let left = spas.get(done..).unwrap_or(&[]);
+        for (index, &spa) in left.iter().enumerate() {
+            list.set_item(index, spa);
+        }
+        let next = gpa + done as u64 * size;
+        let answer = vmcall(
+            Call::GpaMap,
+            [partition.0, next, list.spa(), left.len() as u64, flags],
+        );
+        // Also on an error: hvcore goes as far as it can.
+        done += (answer.extra as usize).min(left.len());
+        last = status_of(&answer);
+        match last {
+            Status::Ok => return Ok(()),
+            Status::NoMemory => {
+                deposit(partition, answer.value.saturating_add(SLACK)).map_err(|error| (error, done))?
+            }
+            Status::NeedSync => sync_all(),
+            Status::CoreLow => feed().map_err(|error| (error, done))?,
+            _ => break,
+        }
     }
-    let arguments = [partition.0, gpa, list.spa(), spas.len() as u64, flags];
-    match with_deposit(partition, || call(Call::GpaMap, arguments)) {
-        (Status::Ok, _) => Ok(()),
-        // Nothing was changed for want of memory; the value is the number of pages missing.
-        (status @ (Status::NoMemory | Status::NeedSync), _) => Err((error(status), 0)),
-        (status, mapped) => Err((error(status), (mapped as usize).min(spas.len()))),
-    }
+    report();
+    Err((error(last), done))
 }
 
 /// Unmaps GPAs. The pages may still be used through stale translations until [`sync_all`].
@@ -222,12 +247,17 @@ pub(crate) fn vp_kick(partition: PartitionId, index: u32) -> Option<u32> {
 /// Calls hvcore.
 #[inline]
 fn call(call: Call, arguments: [u64; 5]) -> (Status, u64) {
-    let Answer { status, value, .. } = vmcall(call, arguments);
-    let status = Status::from_raw(status).unwrap_or(Status::CoreDead);
+    let answer = vmcall(call, arguments);
+    (status_of(&answer), answer.value)
+}
+
+#[inline]
+fn status_of(answer: &Answer) -> Status {
+    let status = Status::from_raw(answer.status).unwrap_or(Status::CoreDead);
     if status == Status::CoreDead {
         DEAD.store(true, Relaxed);
     }
-    (status, value)
+    status
 }
 
 /// Calls until hvcore wants neither other LPs to pass by nor memory of its own, and `again` does not

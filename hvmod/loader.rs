@@ -102,7 +102,7 @@ impl Core {
             cr3: self.info.host_cr3,
             cr4_keep: ENTRY_CR4_KEEP,
             stack_top: stack_top(lp),
-            entry: IMAGE_BASE + self.header.entry,
+            entry: self.header.entry,
         }
     }
 
@@ -181,7 +181,7 @@ fn check(image: &[u8]) -> Result<ImageHeader> {
         || header.file_end > size
         // Room for any hvcore, and little enough for every sum here.
         || header.memory_end > 64 << 20
-        || !code.contains(&header.entry)
+        || !header.entry.checked_sub(IMAGE_BASE).is_some_and(|entry| code.contains(&entry))
     {
         return Err(refuse("has a header that cannot be right"));
     }
