@@ -15,3 +15,18 @@ pub(crate) mod processor;
 pub(crate) mod trampoline;
 pub(crate) mod uapi;
 pub(crate) mod vmcall;
+
+#[cfg(hvmod_mshv)]
+pub(crate) mod anon_file;
+#[cfg(hvmod_mshv)]
+pub(crate) mod eventfd;
+#[cfg(hvmod_mshv)]
+pub(crate) mod partitions;
+#[cfg(hvmod_mshv)]
+pub(crate) mod pin;
+#[cfg(hvmod_mshv)]
+pub(crate) mod run;
+#[cfg(hvmod_mshv)]
+pub(crate) mod shared;
+#[cfg(hvmod_mshv)]
+pub(crate) mod wait;

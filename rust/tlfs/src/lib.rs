@@ -30,6 +30,7 @@ pub mod register;
 pub mod segment;
 pub mod state;
 pub mod status;
+pub mod store;
 pub mod walk;
 
 /// Size of a page of the hypervisor, in bytes.

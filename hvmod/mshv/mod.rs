@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The calls of `linux/mshv.h`: partitions, their VPs and memory.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`partition`] | a partition and its file |
+//! | [`vp`], [`run`] | a VP and its file, and how it runs |
+//! | [`registers`], [`vp_state`] | state of a VP, read and written |
+//! | [`region`], [`guest`] | memory of a partition, and reading it as the VP would |
+//! | [`interrupt`], [`routing`], [`irqfd`] | interrupts for a partition |
+//! | [`ioeventfd`] | writes of a partition that become events |
+//! | [`hvcall`] | the hypercalls of Hyper-V that a program may make |
+//! | [`registry`] | which partitions exist |
+//! | [`user`] | arguments in the program's memory |
+//!
+//! What the structures of Hyper-V mean is [`tlfs`](crate::tlfs)'s business; what happens in the
+//! machine is hvcore's.
+//!
+//! # Lock order
+//!
+//! From the first taken to the last; each is a mutex.
+//!
+//! 1. `Vp::calls`: one call on a VP's file at a time.
+//! 2. `Partition::setup`: one call on the partition's file at a time.
+//! 3. `Vp::state`: the VP's registers. Held while the VP runs, not while it sleeps. Of one VP only.
+//! 4. `Partition::irqfds`.
+//! 5. `Partition::routes`.
+//! 6. `Partition::regions`, `Partition::doorbells`.
+//! 7. [`registry`]'s.
+//!
+//! The lock of an eventfd's wait queue is held where an irqfd asserts an interrupt, with interrupts
+//! off: [`interrupt`] takes none of the locks above.
+//!
+//! # Life
+//!
+//! The partition's file and each VP's hold an `Arc<Partition>`; a VP's object belongs to its
+//! partition. When the last file is closed no VP can be running, since running needs a file; then
+//! the partition is destroyed in hvcore, all LPs are synced, and the memory is unpinned. An irqfd
+//! has an `Arc<Partition>` too: they end when the partition's own file is closed, as the kernel's
+//! driver has it.
+
+mod guest;
+mod hvcall;
+mod interrupt;
+mod ioeventfd;
+mod irqfd;
+mod machine;
+mod partition;
+mod region;
+mod registers;
+mod registry;
+mod routing;
+mod run;
+mod user;
+mod vp;
+mod vp_state;
+
+use crate::{
+    sys::{eventfd, partitions},
+    tlfs::mshv as uapi,
+};
+use kernel::prelude::*;
+
+pub(crate) use registry::{partition_count, partition_info, shared_bytes, Entry};
+
+/// Exists while the calls can be made.
+pub(crate) struct Service(());
+
+impl Service {
+    /// Makes them possible. One at a time.
+    pub(crate) fn new() -> Result<Self> {
+        partitions::init();
+        eventfd::init()?;
+        Ok(Self(()))
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // Each partition keeps the module loaded, so none is left.
+        eventfd::exit();
+    }
+}
+
+/// An ioctl of the device.
+pub(crate) fn device_ioctl(cmd: u32, arg: usize) -> Result<isize> {
+    match cmd {
+        uapi::CREATE_PARTITION => partition::create(arg),
+        uapi::ROOT_HVCALL => hvcall::passthrough(hvcall::Target::Root, arg),
+        _ => Err(ENOTTY),
+    }
+}

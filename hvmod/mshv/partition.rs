@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A partition and its file.
+
+use super::{
+    hvcall::{self, Target},
+    ioeventfd::{self, Doorbells},
+    irqfd::{self, Irqfds},
+    region::{self, Regions, Request},
+    registry,
+    routing::{self, Routes},
+    user,
+    vp::{self, Vp},
+};
+use crate::{
+    hvabi::MAX_VPS,
+    hypercall::{self, PartitionId},
+    sys::anon_file::{AnonFile, Pending},
+    tlfs::{
+        mshv::{
+            self as uapi, pt_flags, CreatePartition, CreatePartitionV2, GpapAccessBitmap,
+            UserMemRegion,
+        },
+        property::Properties,
+        status::HvStatus,
+    },
+};
+use core::ffi::CStr;
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{Arc, Mutex, SetOnce},
+};
+
+/// What one call on the partition's file at a time may change.
+pub(super) struct Setup {
+    pub(super) initialized: bool,
+    pub(super) properties: Properties,
+}
+
+/// A child partition.
+#[pin_data(PinnedDrop)]
+pub(crate) struct Partition {
+    id: PartitionId,
+    vps: [SetOnce<Arc<Vp>>; MAX_VPS],
+    #[pin]
+    pub(super) setup: Mutex<Setup>,
+    #[pin]
+    pub(super) regions: Mutex<Regions>,
+    #[pin]
+    pub(super) routes: Mutex<Routes>,
+    #[pin]
+    pub(super) irqfds: Mutex<Irqfds>,
+    #[pin]
+    pub(super) doorbells: Doorbells,
+}
+
+impl Partition {
+    fn new(properties: Properties) -> Result<Arc<Self>> {
+        let id = hypercall::partition_create()?;
+        let made = registry::add(id).and_then(|()| {
+            Arc::pin_init(
+                pin_init!(Self {
+                    id,
+                    vps: [const { SetOnce::new() }; MAX_VPS],
+                    setup <- new_mutex!(Setup {
+                        initialized: false,
+                        properties,
+                    }),
+                    regions <- new_mutex!(Regions::new()),
+                    routes <- new_mutex!(Routes::new()),
+                    irqfds <- new_mutex!(Irqfds::new()),
+                    doorbells <- Doorbells::new(),
+                }),
+                GFP_KERNEL_ACCOUNT,
+            )
+        });
+        if made.is_err() {
+            registry::remove(id);
+            hypercall::partition_destroy(id);
+        }
+        made
+    }
+
+    /// Its number in hvcore.
+    pub(super) fn id(&self) -> PartitionId {
+        self.id
+    }
+
+    /// A VP of this partition. In any context.
+    #[inline]
+    pub(super) fn vp(&self, index: u32) -> Option<&Arc<Vp>> {
+        self.vps.get(index as usize)?.as_ref()
+    }
+
+    /// Keeps `vp`, of which this partition has none yet.
+    pub(super) fn add_vp(&self, vp: Arc<Vp>) {
+        let index = vp.index();
+        self.vps[index as usize].populate(vp);
+    }
+
+    fn initialize(&self, setup: &mut Setup) -> Result<isize> {
+        // hvcore's partitions are complete when they are made.
+        setup.initialized = true;
+        Ok(0)
+    }
+
+    fn set_memory(&self, setup: &Setup, arg: usize) -> Result<isize> {
+        let request = Request::new(&user::read::<UserMemRegion>(arg)?)?;
+        if request.is_unmap() {
+            let region = self.regions.lock().take(&request)?;
+            region::unmap(self.id, region);
+        } else {
+            if !setup.initialized {
+                return Err(EIO);
+            }
+            self.regions.lock().check_free(&request)?;
+            // `setup` is locked, so nobody maps anything else meanwhile.
+            let region = region::map(self.id, request)?;
+            self.regions.lock().add(self.id, region)?;
+        }
+        let bytes = self.regions.lock().bytes();
+        registry::set_shared_bytes(self.id, bytes);
+        Ok(0)
+    }
+
+    /// hvcore does not tell which pages a VP touched.
+    fn access_bitmap(&self, arg: usize) -> Result<isize> {
+        let args = user::read::<GpapAccessBitmap>(arg)?;
+        if args.access_type >= uapi::GPAP_ACCESS_TYPE_COUNT
+            || args.access_op >= uapi::GPAP_ACCESS_OP_COUNT
+            || args.rsvd != [0; 6]
+            || args.page_count == 0
+            || args.bitmap_ptr == 0
+        {
+            return Err(EINVAL);
+        }
+        Err(Error::from_errno(-HvStatus::INVALID_HYPERCALL_CODE.errno()))
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for Partition {
+    fn drop(self: Pin<&mut Self>) {
+        hypercall::partition_destroy(self.id);
+        // No LP uses the partition's memory from here on; it is unpinned after this.
+        hypercall::sync_all();
+        registry::remove(self.id);
+    }
+}
+
+/// The file of a partition.
+struct PartitionFile(Arc<Partition>);
+
+impl AnonFile for PartitionFile {
+    const NAME: &'static CStr = c"mshv_partition";
+
+    fn ioctl(&self, cmd: u32, arg: usize) -> Result<isize> {
+        let partition = &self.0;
+        let mut setup = partition.setup.lock();
+        match cmd {
+            uapi::INITIALIZE_PARTITION => partition.initialize(&mut setup),
+            uapi::SET_GUEST_MEMORY => partition.set_memory(&setup, arg),
+            uapi::CREATE_VP => vp::create(partition, &setup, arg),
+            uapi::IRQFD => irqfd::ioctl(partition, arg),
+            uapi::IOEVENTFD => ioeventfd::ioctl(partition, arg),
+            uapi::SET_MSI_ROUTING => routing::ioctl(partition, arg),
+            uapi::GET_GPAP_ACCESS_BITMAP => partition.access_bitmap(arg),
+            uapi::ROOT_HVCALL => hvcall::passthrough(Target::Partition(partition, &mut setup), arg),
+            _ => Err(ENOTTY),
+        }
+    }
+}
+
+impl Drop for PartitionFile {
+    fn drop(&mut self) {
+        irqfd::remove_all(&self.0);
+        self.0.doorbells.clear();
+    }
+}
+
+/// MSHV_CREATE_PARTITION.
+pub(super) fn create(arg: usize) -> Result<isize> {
+    let first = user::read::<CreatePartition>(arg)?;
+    let valid = |flags: u64, isolation: u64| {
+        flags & !pt_flags::MASK == 0 && isolation < uapi::ISOLATION_COUNT
+    };
+    if !valid(first.pt_flags, first.pt_isolation) {
+        return Err(EINVAL);
+    }
+    let mut properties = Properties::default();
+    if first.pt_flags & pt_flags::CPU_AND_XSAVE_FEATURES != 0 {
+        let args = user::read::<CreatePartitionV2>(arg)?;
+        if !valid(args.pt_flags, args.pt_isolation)
+            || usize::from(args.pt_num_cpu_fbanks) != uapi::FEATURE_BANKS
+            || args.pt_rsvd != [0; 6]
+            || args.pt_rsvd1 != [0; 2]
+        {
+            return Err(EINVAL);
+        }
+        properties.disabled_features = args.pt_cpu_fbanks;
+        properties.disabled_xsave = args.pt_disabled_xsave;
+    }
+    let partition = Partition::new(properties)?;
+    let file = KBox::new(PartitionFile(partition), GFP_KERNEL_ACCOUNT)?;
+    Ok(Pending::new(file)?.install())
+}

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory of a partition: regions of user memory mapped at guest physical addresses.
+
+use crate::{
+    hvabi::call::{map_flags, LIST_ITEMS},
+    hypercall::{self, PartitionId},
+    sys::pin::{self, Kind, PinnedPages},
+    tlfs::mshv::{mem_flags, UserMemRegion},
+};
+use kernel::prelude::*;
+
+const PAGE_SIZE: u64 = 4096;
+
+/// Pages of 4 KiB in one of 2 MiB.
+const LARGE: usize = 512;
+
+/// The arguments of SET_GUEST_MEMORY, checked: sizes and addresses are whole pages, and the last
+/// page of the guest has an address.
+#[derive(Clone, Copy)]
+pub(super) struct Request {
+    guest_pfn: u64,
+    pages: u64,
+    user_address: u64,
+    flags: u8,
+}
+
+impl Request {
+    /// Checks the arguments.
+    pub(super) fn new(args: &UserMemRegion) -> Result<Self> {
+        if args.size == 0
+            || args.size % PAGE_SIZE != 0
+            || args.userspace_addr % PAGE_SIZE != 0
+            || args.flags & !mem_flags::MASK != 0
+            || args.rsvd != [0; 7]
+        {
+            return Err(EINVAL);
+        }
+        let pages = args.size / PAGE_SIZE;
+        let end = args.guest_pfn.checked_add(pages).ok_or(EINVAL)?;
+        if end > u64::MAX / PAGE_SIZE {
+            return Err(EINVAL);
+        }
+        Ok(Self {
+            guest_pfn: args.guest_pfn,
+            pages,
+            user_address: args.userspace_addr,
+            flags: args.flags,
+        })
+    }
+
+    pub(super) fn is_unmap(&self) -> bool {
+        self.flags & mem_flags::UNMAP != 0
+    }
+}
+
+/// User memory that is mapped into the partition.
+pub(super) struct Region {
+    request: Request,
+    memory: PinnedPages,
+}
+
+impl Region {
+    fn contains(&self, pfn: u64) -> bool {
+        pfn.wrapping_sub(self.request.guest_pfn) < self.request.pages
+    }
+
+    fn overlaps(&self, other: &Request) -> bool {
+        let mine = &self.request;
+        mine.guest_pfn < other.guest_pfn + other.pages
+            && other.guest_pfn < mine.guest_pfn + mine.pages
+    }
+
+    pub(super) fn writable(&self) -> bool {
+        self.request.flags & mem_flags::WRITABLE != 0
+    }
+
+    /// Maps the pages from `index` on that one hypercall takes. Gives their number.
+    fn map_some(
+        &self,
+        partition: PartitionId,
+        index: usize,
+        list: &mut KVec<u64>,
+    ) -> Result<usize, (Error, usize)> {
+        list.clear();
+        let mut step = self.step(index);
+        let large = step == LARGE;
+        let mut next = index;
+        while next < self.memory.len() && list.len() < LIST_ITEMS && step == self.step(next) {
+            list.push_within_capacity(self.memory.spa(next))
+                .map_err(|_| (ENOMEM, 0))?;
+            next += step;
+            step = if large { LARGE } else { 1 };
+        }
+        let mut flags = 0;
+        for (ours, theirs) in [
+            (mem_flags::WRITABLE, map_flags::WRITE),
+            (mem_flags::EXECUTABLE, map_flags::EXECUTE),
+        ] {
+            if self.request.flags & ours != 0 {
+                flags |= theirs;
+            }
+        }
+        if large {
+            flags |= map_flags::LARGE;
+        }
+        let gpa = (self.request.guest_pfn + index as u64) * PAGE_SIZE;
+        hypercall::gpa_map(partition, gpa, list, flags)
+            .map(|()| next - index)
+            .map_err(|(error, done)| (error, done * if large { LARGE } else { 1 }))
+    }
+
+    /// Pages that can be mapped as one at `index`: 512 if they follow each other and begin at
+    /// multiples of 2 MiB in both address spaces, else 1.
+    fn step(&self, index: usize) -> usize {
+        let fits = (self.request.guest_pfn + index as u64) % LARGE as u64 == 0
+            && self.memory.len().saturating_sub(index) >= LARGE;
+        if !fits {
+            return 1;
+        }
+        let base = self.memory.spa(index);
+        let follow = base % (LARGE as u64 * PAGE_SIZE) == 0
+            && (1..LARGE).all(|n| self.memory.spa(index + n) == base + n as u64 * PAGE_SIZE);
+        if follow {
+            LARGE
+        } else {
+            1
+        }
+    }
+
+    /// Maps everything, or nothing.
+    fn map(&self, partition: PartitionId) -> Result {
+        let mut list = KVec::with_capacity(LIST_ITEMS, GFP_KERNEL)?;
+        let mut index = 0;
+        while index < self.memory.len() {
+            match self.map_some(partition, index, &mut list) {
+                Ok(count) => index += count,
+                Err((error, done)) => {
+                    if index + done > 0 {
+                        self.unmap(partition, (index + done) as u64);
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Unmaps the first `pages` pages. After this no VP and no LP uses them.
+    fn unmap(&self, partition: PartitionId, pages: u64) {
+        hypercall::gpa_unmap(partition, self.request.guest_pfn * PAGE_SIZE, pages);
+        hypercall::sync_all();
+    }
+}
+
+/// All regions of a partition. No two overlap.
+pub(super) struct Regions(KVec<Region>);
+
+impl Regions {
+    pub(super) const fn new() -> Self {
+        Self(KVec::new())
+    }
+
+    /// Bytes that are mapped.
+    pub(super) fn bytes(&self) -> u64 {
+        self.0.iter().map(|r| r.request.pages * PAGE_SIZE).sum()
+    }
+
+    /// The region that `gpa` lies in.
+    pub(super) fn find(&self, gpa: u64) -> Option<&Region> {
+        self.0.iter().find(|r| r.contains(gpa / PAGE_SIZE))
+    }
+
+    /// EEXIST if `request` overlaps with what is there.
+    pub(super) fn check_free(&self, request: &Request) -> Result {
+        if self.0.iter().any(|r| r.overlaps(request)) {
+            return Err(EEXIST);
+        }
+        Ok(())
+    }
+
+    /// Adds a region that [`map`] made.
+    pub(super) fn add(&mut self, partition: PartitionId, region: Region) -> Result {
+        if let Err(error) = self.0.reserve(1, GFP_KERNEL) {
+            region.unmap(partition, region.request.pages);
+            return Err(error.into());
+        }
+        self.0.push_within_capacity(region).map_err(|_| ENOMEM)
+    }
+
+    /// Takes out the region that `request` names exactly: ENOENT, EINVAL.
+    pub(super) fn take(&mut self, request: &Request) -> Result<Region> {
+        let index = self
+            .0
+            .iter()
+            .position(|r| r.contains(request.guest_pfn))
+            .ok_or(ENOENT)?;
+        let found = &self.0[index].request;
+        if found.user_address != request.user_address
+            || found.guest_pfn != request.guest_pfn
+            || found.pages != request.pages
+        {
+            return Err(EINVAL);
+        }
+        self.0.remove(index).map_err(|_| ENOENT)
+    }
+
+    /// Copies guest memory; `None` where there is none.
+    pub(super) fn read(&self, gpa: u64, out: &mut [u8]) -> Option<()> {
+        let region = self.find(gpa)?;
+        region
+            .memory
+            .read(gpa - region.request.guest_pfn * PAGE_SIZE, out)
+    }
+}
+
+/// Pins and maps user memory.
+pub(super) fn map(partition: PartitionId, request: Request) -> Result<Region> {
+    match pin::kind(request.user_address, request.pages * PAGE_SIZE) {
+        Kind::Nothing => return Err(EINVAL),
+        // hvcore gives a child memory only, no devices.
+        Kind::Device => return Err(EOPNOTSUPP),
+        Kind::Memory => {}
+    }
+    let writable = request.flags & mem_flags::WRITABLE != 0;
+    let memory = PinnedPages::new(request.user_address, request.pages as usize, writable)?;
+    let region = Region { request, memory };
+    region.map(partition)?;
+    Ok(region)
+}
+
+/// Unmaps and unpins what [`map`] mapped.
+pub(super) fn unmap(partition: PartitionId, region: Region) {
+    region.unmap(partition, region.request.pages);
+}

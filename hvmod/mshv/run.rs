@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Running a VP: MSHV_RUN_VP.
+
+use super::{
+    guest,
+    partition::Partition,
+    user,
+    vp::{State, Vp},
+};
+use crate::{
+    hvabi::{
+        call::Status,
+        vp::{ExitKind, RunPage},
+    },
+    hypercall,
+    sys::run::{self, RunGuard},
+    tlfs::{
+        message::{self, Instruction},
+        pod,
+    },
+};
+use kernel::{prelude::*, sync::MutexGuard};
+
+/// What to do after an exit.
+enum Next {
+    /// Run again.
+    Again,
+    /// Sleep until woken, or until the TSC is there.
+    Sleep(Option<u64>),
+    /// Tell the program; the message is in [`State`].
+    Tell,
+}
+
+/// Runs the VP until its program must do something, and writes the message of that to `arg`.
+pub(super) fn ioctl(partition: &Partition, vp: &Vp, arg: usize) -> Result<isize> {
+    let ran = run(partition, vp);
+    run::leave();
+    let state = ran?;
+    vp.publish(&state.message);
+    user::write_bytes(arg, pod::bytes_of(&*state.message))?;
+    Ok(0)
+}
+
+fn run<'a>(partition: &Partition, vp: &'a Vp) -> Result<MutexGuard<'a, State>> {
+    let mut state = vp.lock_to_run();
+    state.local.explicit_suspend = false;
+    state.local.intercept_suspend = false;
+    loop {
+        run::handle_work()?;
+        vp.waiter.arm();
+        if state.local.explicit_suspend {
+            state = sleep(vp, state, None)?;
+            continue;
+        }
+        let Some(status) = enter(vp) else {
+            // Those who want the state get it: the mutex does not let this one overtake twice.
+            drop(state);
+            state = vp.lock_to_run();
+            continue;
+        };
+        if status != Status::Ok {
+            hypercall::report();
+            return Err(hypercall::error(status));
+        }
+        if state.run.wake != 0 {
+            partition.notify(state.run.wake);
+        }
+        match after(partition, vp, &mut state) {
+            Next::Again => {}
+            Next::Sleep(until) => state = sleep(vp, state, until)?,
+            Next::Tell => {
+                state.local.intercept_suspend = true;
+                return Ok(state);
+            }
+        }
+    }
+}
+
+/// Enters the VP, unless there is something else to do first.
+fn enter(vp: &Vp) -> Option<Status> {
+    let guard = RunGuard::new();
+    vp.set_running();
+    let status = if guard.work_pending() || vp.is_wanted() {
+        None
+    } else {
+        Some(hypercall::vp_run(vp.partition_id(), vp.index()))
+    };
+    vp.set_stopped();
+    status
+}
+
+/// Sleeps until the VP is notified, or until the TSC reaches `until`; others can have the state
+/// meanwhile.
+fn sleep<'a>(
+    vp: &'a Vp,
+    state: MutexGuard<'a, State>,
+    until: Option<u64>,
+) -> Result<MutexGuard<'a, State>> {
+    drop(state);
+    vp.waiter
+        .wait(until.map(|tsc| tsc_to_ns(tsc.wrapping_sub(run::tsc()))))?;
+    Ok(vp.lock_to_run())
+}
+
+/// Nanoseconds that `ticks` of the TSC take; 0 if the time is over already.
+fn tsc_to_ns(ticks: u64) -> u64 {
+    let khz = hypercall::tsc_khz().max(1);
+    if (ticks as i64) < 0 {
+        return 0;
+    }
+    let ms = ticks / khz;
+    let rest = ticks % khz;
+    ms.saturating_mul(1_000_000)
+        .saturating_add(rest * 1_000_000 / khz)
+}
+
+fn exit_kind(run: &RunPage) -> ExitKind {
+    const KINDS: [ExitKind; 9] = [
+        ExitKind::Interrupted,
+        ExitKind::Halted,
+        ExitKind::Port,
+        ExitKind::Memory,
+        ExitKind::Eoi,
+        ExitKind::TripleFault,
+        ExitKind::BadState,
+        ExitKind::Unexpected,
+        ExitKind::WaitForSipi,
+    ];
+    KINDS
+        .get(run.exit as usize)
+        .copied()
+        .unwrap_or(ExitKind::Unexpected)
+}
+
+/// Looks at an exit, and handles it if no program is needed.
+fn after(partition: &Partition, vp: &Vp, state: &mut State) -> Next {
+    let kind = exit_kind(&state.run);
+    let mut instruction = Instruction::default();
+    let mut mapped = false;
+    match kind {
+        ExitKind::Interrupted => return Next::Again,
+        ExitKind::Halted => {
+            let valid = state.run.wake_valid != 0;
+            return Next::Sleep(valid.then_some(state.run.wake_tsc));
+        }
+        ExitKind::WaitForSipi => return Next::Sleep(None),
+        ExitKind::Eoi => {
+            if partition.acknowledge(state.run.vector) {
+                return Next::Again;
+            }
+        }
+        ExitKind::Port | ExitKind::Memory => {
+            if message::wants_instruction(&state.run, kind) {
+                instruction = guest::instruction(partition, &state.run);
+            }
+            if kind == ExitKind::Memory {
+                if partition.ring_doorbell(state, &instruction) {
+                    return Next::Again;
+                }
+                mapped = partition.regions.lock().find(state.run.gpa).is_some();
+            }
+        }
+        ExitKind::TripleFault => {}
+        ExitKind::BadState | ExitKind::Unexpected => hypercall::report(),
+    }
+    let State { run, message, .. } = state;
+    message::translate(message, vp.index(), run, kind, &instruction, mapped);
+    Next::Tell
+}

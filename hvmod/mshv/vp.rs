@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A VP and its file.
+
+use super::{
+    hvcall::{self, Target},
+    partition::{Partition, Setup},
+    registry, run, user, vp_state,
+};
+use crate::{
+    hvabi::{
+        call::Status,
+        state::{Registers, StateKind},
+        stats::{VpStats, EXIT_REASONS},
+        vp::RunPage,
+        MAX_VPS,
+    },
+    hypercall::{self, PartitionId},
+    sys::{
+        anon_file::{AnonFile, Pending},
+        cpu, run as cpu_run,
+        shared::Shared,
+        wait::Waiter,
+    },
+    tlfs::{
+        fpu::XsaveArea,
+        message::Message,
+        mshv::{self as uapi, mmap_offset},
+        state::LocalRegisters,
+        status::{HvResult, HvStatus},
+    },
+};
+use core::{ffi::CStr, ptr::NonNull};
+use kernel::{
+    new_mutex,
+    prelude::*,
+    sync::{
+        atomic::{Atomic, Full, Relaxed},
+        Arc, Mutex, MutexGuard,
+    },
+};
+
+/// Of [`Vp::running_on`]: no CPU.
+const NOWHERE: u32 = u32::MAX;
+
+/// What belongs to whoever runs the VP or looks at its registers.
+pub(super) struct State {
+    /// The VP's general registers are here while it does not run.
+    pub(super) run: Shared<RunPage>,
+    /// Where other registers are moved through.
+    pub(super) registers: Shared<Registers>,
+    /// The same for the FPU's.
+    pub(super) xsave: Shared<XsaveArea>,
+    pub(super) local: LocalRegisters,
+    /// The last intercept.
+    pub(super) message: KBox<Message>,
+}
+
+/// A virtual processor.
+#[pin_data]
+pub(crate) struct Vp {
+    partition: PartitionId,
+    index: u32,
+    #[pin]
+    calls: Mutex<()>,
+    #[pin]
+    state: Mutex<State>,
+    /// Threads that want `state`; the one that runs the VP gives it up for them.
+    wanted: Atomic<u32>,
+    /// CPU on which the VP runs now.
+    running_on: Atomic<u32>,
+    /// Where the thread that runs the VP sleeps while the VP is halted.
+    pub(super) waiter: Waiter,
+    /// A copy of the last intercept for a program that mapped it.
+    message_page: Shared<Message>,
+    message_mapped: Atomic<bool>,
+}
+
+impl Vp {
+    fn new(partition: PartitionId, index: u32) -> Result<Arc<Self>> {
+        let state = State {
+            run: Shared::new()?,
+            registers: Shared::new()?,
+            xsave: Shared::new()?,
+            local: LocalRegisters {
+                vp_index: index,
+                ..LocalRegisters::default()
+            },
+            message: KBox::new(Message::none(), GFP_KERNEL_ACCOUNT)?,
+        };
+        let waiter = Waiter::new()?;
+        let message_page = Shared::new()?;
+        Arc::pin_init(
+            pin_init!(Self {
+                partition,
+                index,
+                calls <- new_mutex!(()),
+                state <- new_mutex!(state),
+                wanted: Atomic::new(0),
+                running_on: Atomic::new(NOWHERE),
+                waiter,
+                message_page,
+                message_mapped: Atomic::new(false),
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )
+    }
+
+    pub(super) fn index(&self) -> u32 {
+        self.index
+    }
+
+    pub(super) fn partition_id(&self) -> PartitionId {
+        self.partition
+    }
+
+    /// The state, for the thread that runs the VP.
+    #[inline]
+    pub(super) fn lock_to_run(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// The state, for another: if the VP runs it is stopped, and goes on when the guard is gone.
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        if let Some(state) = self.state.try_lock() {
+            return state;
+        }
+        self.wanted.fetch_add(1, Full);
+        self.interrupt();
+        let state = self.state.lock();
+        self.wanted.fetch_sub(1, Full);
+        state
+    }
+
+    /// Whether another thread waits for the state.
+    #[inline]
+    pub(super) fn is_wanted(&self) -> bool {
+        self.wanted.load(Relaxed) != 0
+    }
+
+    /// Says that the VP is about to run on this CPU; interrupts are off until
+    /// [`set_stopped`](Self::set_stopped).
+    #[inline]
+    pub(super) fn set_running(&self) {
+        // A full barrier: whoever does not see this did what is looked at after this before.
+        self.running_on.xchg(cpu::current(), Full);
+    }
+
+    /// Says that the VP does not run any more.
+    #[inline]
+    pub(super) fn set_stopped(&self) {
+        self.running_on.store(NOWHERE, Relaxed);
+    }
+
+    /// Makes the VP look at what is pending for it. In any context.
+    ///
+    /// Whatever it shall see was told to hvcore before this is called. A VP that is about to run
+    /// sees it on entry; one that runs is made to enter again; a thread that sleeps is woken.
+    pub(super) fn notify(&self) {
+        self.waiter.wake();
+        self.interrupt();
+    }
+
+    /// If the VP runs, makes it return. In any context.
+    fn interrupt(&self) {
+        let cpu = self.running_on.load(Relaxed);
+        if cpu != NOWHERE && cpu != cpu::current() {
+            cpu_run::kick(cpu);
+        }
+    }
+
+    /// Shows the last intercept to a program that mapped its page.
+    #[inline]
+    pub(super) fn publish(&self, message: &Message) {
+        if self.message_mapped.load(Relaxed) {
+            self.message_page.publish(message);
+        }
+    }
+
+    /// Adds the VM exits of this VP, by reason.
+    pub(super) fn add_exits(&self, exits: &mut [u64; EXIT_REASONS]) {
+        let Ok(stats) = Shared::<VpStats>::new() else {
+            return;
+        };
+        let _state = self.lock();
+        let (status, _) =
+            hypercall::vp_get(self.partition, self.index, StateKind::Stats, stats.spa(), 0);
+        if status == Status::Ok {
+            for (sum, count) in exits.iter_mut().zip(stats.exits) {
+                *sum += count;
+            }
+        }
+    }
+}
+
+/// What a failed hypercall on a VP is in the TLFS.
+pub(super) fn hv_status(status: Status) -> HvResult {
+    match status {
+        Status::Ok => Ok(()),
+        Status::BadArgument => Err(HvStatus::INVALID_REGISTER_VALUE),
+        Status::NoVp => Err(HvStatus::INVALID_VP_INDEX),
+        Status::NoPartition | Status::Dead => Err(HvStatus::INVALID_PARTITION_STATE),
+        Status::Busy => Err(HvStatus::INVALID_VP_STATE),
+        _ => Err(HvStatus::OPERATION_FAILED),
+    }
+}
+
+/// The file of a VP. It keeps the partition.
+struct VpFile {
+    partition: Arc<Partition>,
+    vp: Arc<Vp>,
+}
+
+impl AnonFile for VpFile {
+    const NAME: &'static CStr = c"mshv_vp";
+
+    fn ioctl(&self, cmd: u32, arg: usize) -> Result<isize> {
+        let _calls = self.vp.calls.lock();
+        match cmd {
+            uapi::RUN_VP => run::ioctl(&self.partition, &self.vp, arg),
+            uapi::ROOT_HVCALL => hvcall::passthrough(Target::Vp(&self.partition), arg),
+            uapi::GET_VP_STATE => vp_state::ioctl(&self.vp, arg, false),
+            uapi::SET_VP_STATE => vp_state::ioctl(&self.vp, arg, true),
+            _ => Err(ENOTTY),
+        }
+    }
+
+    fn page(&self, offset: u64) -> Result<NonNull<u8>> {
+        match offset {
+            mmap_offset::INTERCEPT_MESSAGE => {
+                self.vp.message_mapped.store(true, Relaxed);
+                Ok(self.vp.message_page.address())
+            }
+            // As of a hypervisor without them.
+            mmap_offset::REGISTERS | mmap_offset::GHCB => Err(ENODEV),
+            _ => Err(EINVAL),
+        }
+    }
+}
+
+/// MSHV_CREATE_VP.
+pub(super) fn create(partition: &Arc<Partition>, setup: &Setup, arg: usize) -> Result<isize> {
+    let index = user::read::<uapi::CreateVp>(arg)?.vp_index;
+    if index >= uapi::MAX_VPS {
+        return Err(EINVAL);
+    }
+    if partition.vp(index).is_some() {
+        return Err(EEXIST);
+    }
+    let refused = |status: HvStatus| Err(Error::from_errno(-status.errno()));
+    if !setup.initialized {
+        return refused(HvStatus::INVALID_PARTITION_STATE);
+    }
+    if index as usize >= MAX_VPS {
+        return refused(HvStatus::INVALID_VP_INDEX);
+    }
+
+    let vp = Vp::new(partition.id(), index)?;
+    let file = KBox::new(
+        VpFile {
+            partition: partition.clone(),
+            vp: vp.clone(),
+        },
+        GFP_KERNEL_ACCOUNT,
+    )?;
+    let pending = Pending::new(file)?;
+    registry::reserve_vp(partition.id())?;
+    // hvcore can not take back one VP, so this is the last step that can fail.
+    let spa = vp.lock().run.spa();
+    hypercall::vp_create(partition.id(), index, spa)?;
+    registry::add_vp(partition.id(), vp.clone());
+    partition.add_vp(vp);
+    Ok(pending.install())
+}

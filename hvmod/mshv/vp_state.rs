@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! MSHV_GET_VP_STATE and MSHV_SET_VP_STATE: the local APIC and the XSAVE area of a VP.
+
+use super::{
+    machine, user,
+    vp::{hv_status, State, Vp},
+};
+use crate::{
+    hvabi::state::{group, StateKind},
+    hypercall,
+    tlfs::{
+        lapic::{self, LapicState},
+        mshv::{vp_state, GetSetVpState},
+        pod,
+        status::{HvResult, HvStatus},
+        PAGE_SIZE,
+    },
+};
+use core::mem::offset_of;
+use kernel::prelude::*;
+
+/// Bit of IA32_APIC_BASE that says x2APIC.
+const X2APIC: u64 = 1 << 10;
+
+/// Reads (`set` false) or writes state.
+pub(super) fn ioctl(vp: &Vp, arg: usize, set: bool) -> Result<isize> {
+    let args = user::read::<GetSetVpState>(arg)?;
+    let page = PAGE_SIZE as u64;
+    if args.type_ >= vp_state::COUNT
+        || args.rsvd != [0; 3]
+        || args.buf_sz == 0
+        || u64::from(args.buf_sz) % page != 0
+        || args.buf_ptr % page != 0
+    {
+        return Err(EINVAL);
+    }
+    let size = match args.type_ {
+        vp_state::XSAVE => machine::get().xsave_size as u32,
+        vp_state::SYNTHETIC_TIMERS => 200,
+        _ => PAGE_SIZE as u32,
+    };
+    user::write(arg + offset_of!(GetSetVpState, buf_sz), &size)?;
+    if size > args.buf_sz {
+        return Err(EINVAL);
+    }
+
+    let buffer = args.buf_ptr as usize;
+    let mut state = vp.lock();
+    let done = match (args.type_, set) {
+        (vp_state::LAPIC, false) => {
+            let mut bytes = user::buffer(PAGE_SIZE)?;
+            get_lapic(vp, &mut state).map(|lapic| {
+                bytes[..size_of::<LapicState>()].copy_from_slice(pod::bytes_of(&lapic));
+                user::write_bytes(buffer, &bytes)
+            })
+        }
+        (vp_state::LAPIC, true) => {
+            let lapic = user::read(buffer)?;
+            set_lapic(vp, &mut state, &lapic).map(Ok)
+        }
+        (vp_state::XSAVE, false) => {
+            let loaded = state.load_xsave(vp);
+            loaded.map(|()| user::write_bytes(buffer, &state.xsave[..]))
+        }
+        (vp_state::XSAVE, true) => {
+            user::read_bytes(buffer, &mut state.xsave[..])?;
+            state.store_xsave(vp).map(Ok)
+        }
+        // A VP has no synthetic interrupt controller.
+        _ => Err(HvStatus::INVALID_PARAMETER),
+    };
+    done.map_err(|status| Error::from_errno(-status.errno()))??;
+    Ok(0)
+}
+
+/// Loads the APIC's page to where the XSAVE area otherwise goes. Gives whether it is an x2APIC.
+fn load_lapic(vp: &Vp, state: &mut State) -> HvResult<bool> {
+    state.load_groups(vp, group::APIC_BASE)?;
+    let spa = state.xsave.spa();
+    hv_status(hypercall::vp_get(vp.partition_id(), vp.index(), StateKind::Apic, spa, 0).0)?;
+    Ok(state.registers.apic_base & X2APIC != 0)
+}
+
+fn get_lapic(vp: &Vp, state: &mut State) -> HvResult<LapicState> {
+    let x2apic = load_lapic(vp, state)?;
+    Ok(lapic::from_page(&state.xsave, x2apic))
+}
+
+fn set_lapic(vp: &Vp, state: &mut State, lapic: &LapicState) -> HvResult {
+    let x2apic = load_lapic(vp, state)?;
+    lapic::to_page(lapic, &mut state.xsave, x2apic);
+    let spa = state.xsave.spa();
+    hv_status(hypercall::vp_set(vp.partition_id(), vp.index(), StateKind::Apic, spa, 0).0)
+}

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Sleeping until woken, or until a time.
+
+use core::ptr::NonNull;
+use kernel::{error::to_result, ffi::c_int, prelude::*};
+
+/// `struct hvmod_waiter`.
+#[repr(C)]
+struct RawWaiter {
+    _private: [u8; 0],
+}
+
+extern "C" {
+    fn hvmod_waiter_new() -> *mut RawWaiter;
+    fn hvmod_waiter_free(waiter: *mut RawWaiter);
+    fn hvmod_waiter_arm(waiter: *mut RawWaiter);
+    fn hvmod_waiter_wake(waiter: *mut RawWaiter);
+    fn hvmod_waiter_wait(waiter: *mut RawWaiter, ns: u64) -> c_int;
+}
+
+/// A place where one thread sleeps and others wake it.
+///
+/// # Invariants
+///
+/// The pointer is a waiter that this owns.
+pub(crate) struct Waiter(NonNull<RawWaiter>);
+
+// SAFETY: Its functions may be called on any thread.
+unsafe impl Send for Waiter {}
+// SAFETY: As above, at the same time.
+unsafe impl Sync for Waiter {}
+
+impl Waiter {
+    /// Makes one.
+    pub(crate) fn new() -> Result<Self> {
+        // SAFETY: Process context; no other precondition.
+        let waiter = unsafe { hvmod_waiter_new() };
+        // INVARIANT: Just made.
+        Ok(Self(NonNull::new(waiter).ok_or(ENOMEM)?))
+    }
+
+    /// Forgets earlier wake-ups. One that comes from now on is not lost.
+    #[inline]
+    pub(crate) fn arm(&self) {
+        // SAFETY: By the invariant.
+        unsafe { hvmod_waiter_arm(self.0.as_ptr()) };
+    }
+
+    /// Wakes the sleeper, or keeps it from falling asleep. In any context.
+    pub(crate) fn wake(&self) {
+        // SAFETY: By the invariant.
+        unsafe { hvmod_waiter_wake(self.0.as_ptr()) };
+    }
+
+    /// Sleeps until a wake-up that came after [`arm`](Self::arm), or for `ns` nanoseconds. EINTR if
+    /// a signal comes.
+    pub(crate) fn wait(&self, ns: Option<u64>) -> Result {
+        // SAFETY: By the invariant.
+        to_result(unsafe { hvmod_waiter_wait(self.0.as_ptr(), ns.unwrap_or(u64::MAX)) })
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant; nobody sleeps on what is being dropped.
+        unsafe { hvmod_waiter_free(self.0.as_ptr()) };
+    }
+}
