@@ -11,6 +11,8 @@ pub mod regs;
 mod timer;
 
 #[cfg(test)]
+mod posted_tests;
+#[cfg(test)]
 mod tests;
 
 use crate::mem::addr::Spa;
