@@ -3,7 +3,7 @@
 
 use std::io;
 
-use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+use vm_memory::{GuestAddress, GuestMemory as _, GuestMemoryMmap, GuestMemoryRegion};
 
 use crate::hypervisor::Failure;
 use crate::hypervisor::mshv::Partition;

@@ -6,7 +6,7 @@ use linux_loader::configurator::{BootConfigurator, BootParams};
 use linux_loader::loader::KernelLoader;
 use linux_loader::loader::bootparam::{boot_e820_entry, boot_params, setup_header};
 use linux_loader::loader::bzimage::BzImage;
-use vm_memory::{GuestAddress, GuestMemoryBackend};
+use vm_memory::{GuestAddress, GuestMemory as _};
 
 use super::entry::{self, place_bytes};
 use super::error::mib;
@@ -81,7 +81,7 @@ pub fn load(
         parameters.e820_table[index] = boot_e820_entry {
             addr: range.start,
             size: range.size,
-            r#type: range.kind as u32,
+            type_: range.kind as u32,
         };
         parameters.e820_entries = index as u8 + 1;
     }

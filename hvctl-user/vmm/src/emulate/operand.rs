@@ -2,7 +2,7 @@
 //! Registers, immediates and memory, as operands.
 
 use iced_x86::{Instruction, OpKind, Register as Name};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
+use vm_memory::{Bytes, GuestAddress, GuestMemory as _};
 
 use super::walk::{Access, translate};
 use super::{Space, Stop};

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, VolatileMemory};
+use vm_memory::{Bytes, GuestAddress, GuestMemory as _, VolatileMemory};
 
 use crate::hypervisor::{CpuState, Exception};
 use crate::memory::GuestMemory;
