@@ -7,7 +7,7 @@ use crate::{
     hvabi::ABI_VERSION,
     hypercall,
     loader::Core,
-    lps,
+    lps, mshv,
     sys::{
         processor::{vmx_msr, VmxMsr},
         uapi::{Caps, Info, LpInfo, PartitionInfo, ReadLog, Record},
@@ -74,19 +74,15 @@ fn caps() -> Caps {
 
 fn info(core: &Core) -> Info {
     let active = |&lp: &u32| core.lp_stats(lp).is_some_and(|stats| stats.active != 0);
-    #[cfg(hvmod_mshv)]
-    let (partitions, shared_bytes) = (crate::mshv::partition_count(), crate::mshv::shared_bytes());
-    #[cfg(not(hvmod_mshv))]
-    let (partitions, shared_bytes) = (0, 0);
     Info {
         abi: ABI_VERSION,
         lps: (0..lps::count()).filter(active).count() as u32,
-        partitions,
+        partitions: mshv::partition_count(),
         reserved0: 0,
-        core_bytes: core.bytes(),
+        core_bytes: core.bytes() + hypercall::core_deposited_bytes(),
         core_text: core.text_bytes(),
         deposited_bytes: hypercall::all_deposited_bytes(),
-        shared_bytes,
+        shared_bytes: mshv::shared_bytes(),
         tsc_khz: hypercall::tsc_khz(),
         reserved: [0; 7],
     }
@@ -117,10 +113,7 @@ fn partition_info(wanted: PartitionInfo) -> Result<PartitionInfo> {
     if wanted.reserved != [0; 4] {
         return Err(EINVAL);
     }
-    #[cfg(hvmod_mshv)]
-    return crate::mshv::partition_info(wanted.id).ok_or(ENOENT);
-    #[cfg(not(hvmod_mshv))]
-    Err(ENOENT)
+    mshv::partition_info(wanted.id).ok_or(ENOENT)
 }
 
 fn read_log(core: &Core, wanted: ReadLog) -> Result<ReadLog> {

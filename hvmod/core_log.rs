@@ -109,9 +109,9 @@ impl fmt::Display for Line<'_> {
     }
 }
 
-/// Copies errors that were not seen yet to the kernel log. Process context.
-pub(crate) fn forward(core: &Core) {
-    forward_up_to(core, Level::Error as u8);
+/// Copies errors that were not seen yet to the kernel log. Whether hvcore says there that it died.
+pub(crate) fn forward(core: &Core) -> bool {
+    forward_up_to(core, Level::Error as u8)
 }
 
 /// Copies all records that were not seen yet to the kernel log: when a launch failed there will be
@@ -120,10 +120,14 @@ pub(crate) fn forward_all(core: &Core) {
     forward_up_to(core, Level::Debug as u8);
 }
 
-fn forward_up_to(core: &Core, level: u8) {
+fn forward_up_to(core: &Core, level: u8) -> bool {
+    let mut critical = false;
     let mut records = Records::new(core, NEXT.load(Relaxed));
     for record in records.by_ref().filter(|record| record.level <= level) {
+        critical |= record.level <= Level::Critical as u8;
         pr_err!("hvcore: {}\n", Line(&record));
     }
+    // Two at the same time print a record twice: no harm.
     NEXT.store(records.next, Relaxed);
+    critical
 }

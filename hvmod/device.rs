@@ -16,7 +16,6 @@ use kernel::{
 const MSHV: &CStr = c"mshv";
 
 /// `MSHV_IOCTL`.
-#[cfg(hvmod_mshv)]
 const MSHV_TYPE: u32 = 0xb8;
 
 /// An open device.
@@ -51,7 +50,6 @@ impl MiscDevice for Device {
     fn ioctl(core: ArcBorrow<'_, Core>, _file: &File, cmd: u32, arg: usize) -> Result<isize> {
         match _IOC_TYPE(cmd) {
             control::TYPE => control::ioctl(&core, cmd, arg),
-            #[cfg(hvmod_mshv)]
             MSHV_TYPE => crate::mshv::device_ioctl(cmd, arg),
             _ => Err(ENOTTY),
         }

@@ -9,7 +9,7 @@
 //! | [`loader`], [`layout`], [`pagetables`] | hvcore's image in memory |
 //! | [`launch`], [`lps`] | all processors go to hvcore and come back |
 //! | [`hypercall`] | what hvcore can be asked for |
-//! | [`core_log`] | what hvcore has to say |
+//! | [`core_log`], [`watch`] | what hvcore has to say |
 //! | [`device`], [`control`], [`debugfs`] | what programs can ask for |
 //! | [`sys`] | everything that is `unsafe` |
 
@@ -31,15 +31,14 @@ mod launch;
 mod layout;
 mod loader;
 mod lps;
-#[cfg(hvmod_mshv)]
 mod mshv;
 mod pagetables;
 mod requirements;
 mod sys;
-#[cfg(hvmod_mshv)]
 #[path = "../rust/tlfs/src/lib.rs"]
 #[allow(dead_code, missing_docs, unreachable_pub, unused_attributes)]
 mod tlfs;
+mod watch;
 
 module! {
     type: HvMod,
@@ -64,8 +63,8 @@ struct HvMod {
     hvmod: MiscDeviceRegistration<device::Device>,
     #[pin]
     debugfs: debugfs::DebugFs,
-    #[cfg(hvmod_mshv)]
     partitions: mshv::Service,
+    watch: watch::Watch,
     launched: launch::Launched,
 }
 
@@ -74,8 +73,8 @@ impl kernel::InPlaceModule for HvMod {
         sys::loaded::init();
         try_pin_init!(Self {
             launched: launch::Launched::new()?,
+            watch: watch::Watch::new(),
             debugfs <- debugfs::DebugFs::new(sys::loaded::get().ok_or(ENODEV)?),
-            #[cfg(hvmod_mshv)]
             partitions: mshv::Service::new()?,
             hvmod <- device::register(),
             mshv: if module_parameters::mshv.value() != 0 {

@@ -12,11 +12,10 @@ use crate::{
         state::StateKind,
         MAX_PARTITIONS, PAGE_SIZE,
     },
-    lps,
     sys::{
         block::Block,
-        cpu, loaded, machine,
-        page::{free_returned, Page},
+        cpu, deposit, loaded, machine,
+        page::Page,
         processor,
         vmcall::{vmcall, Answer},
     },
@@ -37,7 +36,8 @@ impl PartitionId {
     }
 }
 
-/// Pages that each partition holds, by number.
+/// Pages that each partition holds, by number; 0 is hvcore itself. hvcore may keep a page that was
+/// deposited with a partition, so that these are close, not exact.
 static DEPOSITED: [Atomic<i64>; MAX_PARTITIONS + 1] =
     [const { Atomic::new(0) }; MAX_PARTITIONS + 1];
 
@@ -47,11 +47,14 @@ static DEAD: Atomic<bool> = Atomic::new(false);
 /// Bytes of a page that [`map_flags::LARGE`] maps.
 const LARGE_PAGE: u64 = 2 << 20;
 
+/// Whether that was told.
+static REPORTED: Atomic<bool> = Atomic::new(false);
+
 /// Pages given beyond those that are missing, so that the next call need not ask.
 const SLACK: u64 = 16;
 
-/// Pages that hvcore is given at a time for itself.
-const CORE_PIECE: usize = 64;
+/// Pages that are given at a time, if Linux has so many together.
+const PIECE: usize = 64;
 
 /// How often a call is repeated before it counts as one that never ends. Each time hvcore asks for
 /// something else: memory, or that other LPs pass by.
@@ -76,7 +79,12 @@ pub(crate) fn deposited_bytes(partition: PartitionId) -> u64 {
 
 /// Bytes that all partitions hold.
 pub(crate) fn all_deposited_bytes() -> u64 {
-    bytes_of(DEPOSITED.iter().map(|pages| pages.load(Relaxed)).sum())
+    bytes_of(DEPOSITED.iter().skip(1).map(|pages| pages.load(Relaxed)).sum())
+}
+
+/// Bytes that hvcore holds for itself beyond its block.
+pub(crate) fn core_deposited_bytes() -> u64 {
+    bytes_of(DEPOSITED[0].load(Relaxed))
 }
 
 fn bytes_of(pages: i64) -> u64 {
@@ -108,11 +116,20 @@ pub(crate) fn partition_destroy(partition: PartitionId) {
         |_| false,
     ) {
         for spa in (0..taken as usize).map_while(|index| list.item(index)) {
-            free_returned(spa);
+            deposit::take(spa);
         }
-        count_pages(partition, -(taken as i64));
+        count_pages(partition.0, -(taken as i64));
     }
     report();
+}
+
+/// Destroys all partitions, whoever has them.
+///
+/// Process context.
+pub(crate) fn destroy_all() {
+    for number in 1..=MAX_PARTITIONS as u64 {
+        partition_destroy(PartitionId(number));
+    }
 }
 
 /// Maps pages of the root into a partition from `gpa` on, at most [`LIST_ITEMS`]; on an error, how
@@ -235,15 +252,6 @@ pub(crate) fn assert_interrupt(
     call(Call::AssertInterrupt, [partition.0, word, destination, 0, 0])
 }
 
-/// Makes a VP return soon: the CPU that it runs on, which still has to be sent an interrupt. Any
-/// context.
-pub(crate) fn vp_kick(partition: PartitionId, index: u32) -> Option<u32> {
-    match call(Call::VpKick, [partition.0, u64::from(index), 0, 0, 0]) {
-        (Status::Ok, lp) => lps::cpu_of(u32::try_from(lp).ok()?),
-        _ => None,
-    }
-}
-
 /// Calls hvcore.
 #[inline]
 fn call(call: Call, arguments: [u64; 5]) -> (Status, u64) {
@@ -285,22 +293,13 @@ fn repeat(
 
 /// Gives hvcore memory for its own pool.
 fn feed() -> Result {
-    let core = loaded::get().ok_or(ENODEV)?;
-    core.add_memory(CORE_PIECE, |block| {
-        let mut list = Page::new()?;
-        for (index, spa) in block.spas().enumerate() {
-            list.set_item(index, spa);
+    hand_over(0, Block::new(PIECE)?, |attempt| {
+        let answer = attempt();
+        if answer.0 != Status::NeedSync {
+            return answer;
         }
-        let arguments = [0, list.spa(), CORE_PIECE as u64, 0, 0];
-        let mut status = call(Call::Deposit, arguments).0;
-        if status == Status::NeedSync {
-            sync_all();
-            status = call(Call::Deposit, arguments).0;
-        }
-        match status {
-            Status::Ok => Ok(()),
-            status => Err(error(status)),
-        }
+        sync_all();
+        attempt()
     })
 }
 
@@ -325,41 +324,50 @@ fn with_deposit(
     (Status::NoMemory, 0)
 }
 
-/// Gives a partition `pages` pages of Linux, in pieces as large as Linux has them: hvcore splits the
-/// root's tables once for each 2 MiB that a page lies in.
+/// Gives a partition at least `pages` pages of Linux, in pieces as large as Linux has them: hvcore
+/// splits the root's tables once for each 2 MiB that a page lies in.
 fn deposit(partition: PartitionId, pages: u64) -> Result {
     let mut left = pages;
-    let mut piece = LIST_ITEMS as u64;
-    let mut list = Page::new()?;
+    let mut piece = PIECE;
     while left != 0 {
-        piece = piece.min(left);
-        let block = match Block::new_accounted(piece as usize) {
-            Ok(block) => block,
+        match Block::new_accounted(piece) {
+            Ok(block) => {
+                hand_over(partition.0, block, |attempt| repeat(attempt, |_| false))?;
+                left = left.saturating_sub(piece as u64);
+            }
             Err(error) if piece == 1 => return Err(error),
-            Err(_) => {
-                piece /= 2;
-                continue;
-            }
-        };
-        for (index, spa) in block.spas().enumerate() {
-            list.set_item(index, spa);
+            Err(_) => piece /= 2,
         }
-        let arguments = [partition.0, list.spa(), piece, 0, 0];
-        match repeat(|| call(Call::Deposit, arguments), |_| false) {
-            (Status::Ok, _) => {
-                block.give_away();
-                count_pages(partition, piece as i64);
-            }
-            // None was taken: all are still Linux's, and are freed here.
-            (status, _) => return Err(error(status)),
-        }
-        left -= piece;
     }
     Ok(())
 }
 
-fn count_pages(partition: PartitionId, pages: i64) {
-    if let Some(counter) = DEPOSITED.get(partition.0 as usize) {
+/// Deposits `block` with the partition of that number, by `make`, which makes the call.
+fn hand_over(
+    number: u64,
+    block: Block,
+    make: impl FnOnce(&dyn Fn() -> (Status, u64)) -> (Status, u64),
+) -> Result {
+    let mut list = Page::new()?;
+    let mut pages = 0;
+    for (index, spa) in block.spas().enumerate() {
+        list.set_item(index, spa);
+        pages += 1;
+    }
+    let arguments = [number, list.spa(), pages, 0, 0];
+    deposit::give(block, || {
+        match make(&|| call(Call::Deposit, arguments)) {
+            (Status::Ok, _) => Ok(()),
+            // None was taken.
+            (status, _) => Err(error(status)),
+        }
+    })?;
+    count_pages(number, pages as i64);
+    Ok(())
+}
+
+fn count_pages(number: u64, pages: i64) {
+    if let Some(counter) = DEPOSITED.get(number as usize) {
         counter.add(pages, Relaxed);
     }
 }
@@ -384,16 +392,21 @@ pub(crate) fn error(status: Status) -> Error {
     }
 }
 
-/// Copies what hvcore logged of errors to the kernel log. If hvcore is dead this also takes every LP
+/// Copies what hvcore logged of errors to the kernel log. If hvcore died, this also takes every LP
 /// that it still has back to Linux. Process context.
 pub(crate) fn report() {
-    if let Some(core) = loaded::get() {
-        core_log::forward(&core);
+    let Some(core) = loaded::get() else {
+        return;
+    };
+    if core_log::forward(&core) {
+        DEAD.store(true, Relaxed);
     }
-    if !core_alive() {
-        // hvcore leaves an LP at its next exit, and CPUID always is one.
-        cpu::run_on_all(|| {
-            processor::cpuid(0, 0);
-        });
+    if core_alive() || REPORTED.xchg(true, Relaxed) {
+        return;
     }
+    pr_crit!("hvcore died and its partitions with it; Linux goes on without: rmmod hvmod\n");
+    // hvcore leaves an LP at its next exit, and CPUID always is one.
+    cpu::run_on_all(|| {
+        processor::cpuid(0, 0);
+    });
 }

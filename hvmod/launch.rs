@@ -9,10 +9,12 @@
 use crate::{
     core_log,
     hvabi::call::{Call, Missing, Status},
+    hypercall,
     loader::Core,
     lps, requirements,
     sys::{
         cpu::{self, Hotplug, HotplugCallback, HotplugLock},
+        deposit,
         loaded,
         notifier::{Events, Notifiers},
         trampoline::{self, Outcome},
@@ -41,7 +43,7 @@ impl Launched {
         requirements::check()?;
         let mut pool_factor = 1;
         loop {
-            let core = Core::load(pool_factor)?;
+            let core = Arc::new(Core::load(pool_factor)?, GFP_KERNEL)?;
             match launch(&core) {
                 Ok(launched) => {
                     pr_info!(
@@ -87,6 +89,7 @@ impl Drop for Launched {
         };
         core_log::forward(&core);
         if left == 0 {
+            deposit::take_all();
             pr_info!("Linux has the machine to itself again\n");
         } else {
             keep(&core, left);
@@ -239,6 +242,7 @@ impl Events for Launched {
     fn going_down() {
         // Firmware and a kernel started by kexec expect processors outside VMX operation. They would
         // live with hvcore beneath them, but nobody would take it away.
+        hypercall::destroy_all();
         let _lock = HotplugLock::new();
         for lp in 0..lps::count() {
             if lps::cpu_of(lp).is_some_and(cpu::is_online) {

@@ -15,6 +15,9 @@ const PAGE: u64 = PAGE_SIZE as u64;
 const GIB: u64 = 1 << 30;
 const LARGE: u64 = 2 << 20;
 
+/// Pages of the pool beyond what launching takes: for splitting the root's EPT when pages leave it.
+const SPARE: u64 = 256;
+
 /// What the sizes depend on.
 #[derive(Clone, Copy)]
 pub(crate) struct Machine {
@@ -111,5 +114,5 @@ fn pool_pages(machine: &Machine, before: u64) -> u64 {
         machine.ram_end.max(4 * GIB).div_ceil(GIB)
     };
     let split = before.div_ceil(LARGE) + 4;
-    per_lp + owners + top + second + split + 64
+    per_lp + owners + top + second + split + SPARE
 }

@@ -20,14 +20,9 @@ use crate::{
         trampoline::{self, Enter},
     },
 };
-use kernel::{
-    new_mutex,
-    prelude::*,
-    sync::{Arc, Mutex},
-};
+use kernel::prelude::*;
 
 /// An hvcore image in memory, ready to be entered, or entered.
-#[pin_data]
 pub(crate) struct Core {
     block: Block,
     layout: Layout,
@@ -35,14 +30,11 @@ pub(crate) struct Core {
     /// Root memory that [`CoreInfo::leave_spa`] names.
     frames: Block,
     info: CoreInfo,
-    /// Memory that hvcore asked for later.
-    #[pin]
-    added: Mutex<KVec<Block>>,
 }
 
 impl Core {
     /// Loads the image that is part of this module, with `pool_factor` times the usual pool.
-    pub(crate) fn load(pool_factor: u64) -> Result<Arc<Self>> {
+    pub(crate) fn load(pool_factor: u64) -> Result<Self> {
         let image = image::bytes();
         let header = check(image)?;
         let machine = this_machine()?;
@@ -76,17 +68,13 @@ impl Core {
             leave_spa: frames.spa(),
         };
         block.write(layout.pool as usize, &info)?;
-        Arc::pin_init(
-            pin_init!(Self {
-                block,
-                layout,
-                header,
-                frames,
-                info,
-                added <- new_mutex!(KVec::new()),
-            }),
-            GFP_KERNEL,
-        )
+        Ok(Self {
+            block,
+            layout,
+            header,
+            frames,
+            info,
+        })
     }
 
     /// Most LPs that there is room for.
@@ -108,8 +96,7 @@ impl Core {
 
     /// Bytes that the block takes from Linux.
     pub(crate) fn bytes(&self) -> u64 {
-        let added: usize = self.added.lock().iter().map(Block::len).sum();
-        (self.block.len() + self.frames.len() + added) as u64
+        (self.block.len() + self.frames.len()) as u64
     }
 
     /// Bytes of hvcore's code.
@@ -133,24 +120,6 @@ impl Core {
         self.block
             .read(self.layout.log as usize + slot * size_of::<LogRecord>())
             .ok()
-    }
-
-    /// Gives hvcore `pages` more pages for its own pool, by `deposit`. They are Linux's again when
-    /// hvcore is gone.
-    pub(crate) fn add_memory(
-        &self,
-        pages: usize,
-        deposit: impl FnOnce(&Block) -> Result,
-    ) -> Result {
-        let mut added = self.added.lock();
-        added.reserve(1, GFP_KERNEL)?;
-        let block = Block::new(pages)?;
-        deposit(&block)?;
-        if let Err(error) = added.push_within_capacity(block) {
-            // There was room. If not: hvcore has it, so it must never be freed.
-            error.0.give_away();
-        }
-        Ok(())
     }
 }
 

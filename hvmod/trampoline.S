@@ -20,6 +20,8 @@
  */
 #include <linux/linkage.h>
 #include <linux/objtool.h>
+#include <asm/alternative.h>
+#include <asm/cpufeatures.h>
 #include <asm/msr-index.h>
 #include <asm/nospec-branch.h>
 #include <asm/unwind_hints.h>
@@ -124,6 +126,14 @@ SYM_CODE_START_NOALIGN(hvmod_leave)
 	UNWIND_HINT_UNDEFINED
 	ANNOTATE_NOENDBR
 	movq	%rcx, %cr4
+	/*
+	 * If hvcore died at an exit from user space, CR3 may be a user CR3 of page
+	 * table isolation, in which nothing here is mapped: take the kernel's, as
+	 * SWITCH_TO_KERNEL_CR3 does. User space then faults at its first
+	 * instruction, since the kernel's tables have it NX; Linux finds nothing
+	 * wrong, and goes back with the user CR3.
+	 */
+	ALTERNATIVE "", "andq $~0x1800, %rax", X86_FEATURE_PTI
 	movq	%rax, %cr3
 
 	lgdt	LEAVE_GDTR(%rdi)

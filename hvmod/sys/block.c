@@ -12,19 +12,24 @@
  */
 void *hvmod_block_alloc(size_t pages, bool account)
 {
-	gfp_t gfp = (account ? GFP_KERNEL_ACCOUNT : GFP_KERNEL) | __GFP_NOWARN;
+	/*
+	 * Who accounts takes many, and can do with smaller ones: no reclaim for
+	 * the sake of size.
+	 */
+	gfp_t gfp = !account ? GFP_KERNEL :
+		    pages == 1 ? GFP_KERNEL_ACCOUNT : GFP_KERNEL_ACCOUNT | __GFP_NORETRY;
 	struct page *page;
 	void *block;
 
 	if (pages <= MAX_ORDER_NR_PAGES) {
-		block = alloc_pages_exact(pages << PAGE_SHIFT, gfp | __GFP_ZERO);
+		block = alloc_pages_exact(pages << PAGE_SHIFT, gfp | __GFP_ZERO | __GFP_NOWARN);
 		if (block)
 			return block;
 	}
 	/* These cannot be charged. */
 	if (account)
 		return NULL;
-	page = alloc_contig_pages(pages, gfp, numa_mem_id(), &node_states[N_MEMORY]);
+	page = alloc_contig_pages(pages, gfp | __GFP_NOWARN, numa_mem_id(), &node_states[N_MEMORY]);
 	if (!page)
 		return NULL;
 	block = page_address(page);

@@ -17,11 +17,6 @@ void hvmod_page_free(void *page)
 	free_page((unsigned long)page);
 }
 
-void hvmod_page_free_spa(u64 spa)
-{
-	__free_page(pfn_to_page(PHYS_PFN(spa)));
-}
-
 /* Physical address of a byte of the kernel: linear mapping, vmalloc or module. */
 u64 hvmod_spa(const void *address)
 {

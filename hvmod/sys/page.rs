@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Single pages that hvcore and hvmod share, or that Linux gives to hvcore.
+//! Single pages that hvcore and hvmod share.
 
 use crate::hvabi::call::LIST_ITEMS;
 use core::ptr::NonNull;
@@ -9,7 +9,6 @@ use kernel::{ffi::c_void, prelude::*};
 extern "C" {
     fn hvmod_page_alloc() -> *mut c_void;
     fn hvmod_page_free(page: *mut c_void);
-    fn hvmod_page_free_spa(spa: u64);
     fn hvmod_spa(address: *const c_void) -> u64;
 }
 
@@ -71,14 +70,4 @@ impl Drop for Page {
         // SAFETY: By the invariant.
         unsafe { hvmod_page_free(self.0.as_ptr().cast()) };
     }
-}
-
-/// Frees a page that [`Block::give_away`](super::block::Block::give_away) gave away and that hvcore
-/// returned.
-///
-/// hvcore is below Linux and could do it any harm; that it returns the pages that it was given is
-/// what trusting it means.
-pub(crate) fn free_returned(spa: u64) {
-    // SAFETY: See above.
-    unsafe { hvmod_page_free_spa(spa) };
 }

@@ -15,8 +15,16 @@ void hvmod_block_free(void *block, size_t pages);
 /* page.c */
 void *hvmod_page_alloc(void);
 void hvmod_page_free(void *page);
-void hvmod_page_free_spa(u64 spa);
 u64 hvmod_spa(const void *address);
+
+/* deposit.c */
+void hvmod_deposit_add(u64 spa, size_t pages);
+void hvmod_deposit_free(u64 spa);
+void hvmod_deposit_free_all(void);
+
+/* ticker.c */
+void hvmod_ticker_start(void (*function)(void));
+void hvmod_ticker_stop(void);
 
 /* machine.c */
 u64 hvmod_ram_end(void);

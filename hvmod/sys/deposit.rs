@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Pages of Linux that hvcore holds besides its block.
+//!
+//! hvcore says where a page is when it gives it back, which may be by way of another partition than
+//! the one it was deposited with. Taking its word for that is no weakness: it is below Linux, and
+//! could do worse to it than have a wrong page freed.
+
+use super::block::Block;
+use crate::hvabi::PAGE_SIZE;
+use kernel::prelude::*;
+
+extern "C" {
+    fn hvmod_deposit_add(spa: u64, pages: usize);
+    fn hvmod_deposit_free(spa: u64);
+    fn hvmod_deposit_free_all();
+}
+
+/// Lets hvcore have `block` by `call`. If that fails the pages are freed, otherwise they are
+/// hvcore's, each for itself.
+pub(crate) fn give(block: Block, call: impl FnOnce() -> Result) -> Result {
+    let (spa, pages) = (block.spa(), block.len() / PAGE_SIZE);
+    block.give_away();
+    // Before the call: as soon as hvcore has them it may give them back.
+    // SAFETY: The pages were this function's, and are in no list.
+    unsafe { hvmod_deposit_add(spa, pages) };
+    call().inspect_err(|_| {
+        for page in 0..pages {
+            take(spa + (page * PAGE_SIZE) as u64);
+        }
+    })
+}
+
+/// Frees a page that hvcore gave back.
+pub(crate) fn take(spa: u64) {
+    // SAFETY: A page in the list: see the top of this file.
+    unsafe { hvmod_deposit_free(spa) };
+}
+
+/// Frees all pages that hvcore still has. No LP may be in it any more, nor come into it.
+pub(crate) fn take_all() {
+    // SAFETY: hvcore is gone, so nobody uses the pages or this list.
+    unsafe { hvmod_deposit_free_all() };
+}
