@@ -66,6 +66,15 @@ def sources_list():
     return "\n".join(lines) + "\n"
 
 
+def proxies():
+    """This machine's settings for reaching the archive, as apt's options."""
+    dump = subprocess.run(["apt-config", "dump", "--format", '%f "%v";%n'],
+                          capture_output=True, text=True, check=False).stdout
+    wanted = ("Acquire::http::", "Acquire::https::", "Acquire::Retries", "Acquire::ForceIPv")
+    return [line for line in dump.splitlines() if line.startswith(wanted)
+            and not line.endswith('"";') and "::Pipeline" not in line]
+
+
 def install_on_host(stage, programs):
     """Install what this machine lacks; `programs` maps a program to its package."""
     def found(program):

@@ -8,7 +8,7 @@ names, so the metadata is made again and the modules load into the image that
 Debian built.
 """
 
-import pathlib
+import os
 import re
 import shutil
 import subprocess
@@ -75,8 +75,9 @@ def build_directory(series=None):
 def build(stage, series):
     """Fetch the kernel of `series` and prepare its build tree."""
     version, release = version_offered(series)
-    name = f"kernel-{release}-" + cache.key(RECIPE, version, root.directory().name)
-    final = cache.directory() / name
+    if not directory_of(version, release).is_dir() and root.refresh(stage):
+        version, release = version_offered(series)
+    final = directory_of(version, release)
     if not final.is_dir():
         # The tree is made where it stays: make writes its own path into files.
         work = final
@@ -84,14 +85,18 @@ def build(stage, series):
             work.mkdir()
             fetch(stage, work, series, version, release)
             prepare(stage, work, series, release)
-            prove(stage, work, release)
         except BaseException:
             cache.remove(work)
             raise
     pointer = cache.directory() / "kernels" / series
     pointer.parent.mkdir(exist_ok=True)
-    pointer.write_text(name + "\n")
+    pointer.write_text(final.name + "\n")
     return final
+
+
+def directory_of(version, release):
+    return cache.directory() / (f"kernel-{release}-"
+                                + cache.key(RECIPE, version, root.directory().name))
 
 
 def fetch(stage, work, series, version, release):
@@ -153,7 +158,7 @@ def prepare(stage, work, series, release):
     # the stock kernel's.
     version = re.match(r"[0-9.]+", release).group(0)
     (tree / "localversion").write_text(release.removeprefix(version) + "\n")
-    make = root.command("make", "-C", tree, "-s", f"-j{jobs()}")
+    make = root.command("make", "-C", tree, f"-j{len(os.sched_getaffinity(0))}")
     stage.say("configuring; making the Rust metadata (some minutes)")
     stage.execute([*make, "olddefconfig"], "the kernel's configuration failed")
     if "CONFIG_RUST=y" not in (tree / ".config").read_text():
@@ -167,12 +172,3 @@ def prepare(stage, work, series, release):
     symbols, = parts.glob(f"usr/src/linux-headers-{release}/Module.symvers")
     shutil.copy(symbols, tree / "Module.symvers")
     shutil.rmtree(parts)
-
-
-def jobs():
-    import os
-    return len(os.sched_getaffinity(0))
-
-
-def prove(stage, work, release):
-    """Nothing yet."""

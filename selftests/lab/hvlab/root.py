@@ -6,6 +6,7 @@ import os
 import pathlib
 import sys
 import tempfile
+import time
 
 from . import archive, cache
 from .cache import LabError
@@ -28,7 +29,7 @@ def build(stage):
     root = directory()
     if root.is_dir():
         return root
-    archive.install_on_host(stage, {"mmdebstrap": "mmdebstrap"})
+    archive.install_on_host(stage, {"mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs"})
     keys = pathlib.Path("/usr/share/keyrings")
     if not any(keys.glob(f"*{archive.SUITE}*")):
         stage.execute(["apt-get", "install", "-y", "--only-upgrade", "debian-archive-keyring"],
@@ -41,9 +42,22 @@ def build(stage):
             ["mmdebstrap", "--mode=root", "--variant=apt", "--skip=cleanup/apt/lists",
              '--aptopt=APT::Install-Recommends "false"',
              "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
+             *(f"--aptopt={setting}" for setting in archive.proxies()),
              "--include=" + ",".join(archive.PACKAGES), archive.SUITE, scratch, sources.name],
             "could not install a Debian 13 root from this machine's mirror")
     return root
+
+
+def refresh(stage, older_than=86400):
+    """Fetch the archive's lists if they are old; say whether that was done."""
+    lists = directory() / "var/lib/apt/lists"
+    if time.time() - lists.stat().st_mtime < older_than:
+        return False
+    stage.say("refreshing the archive's lists")
+    stage.execute(command("apt-get", "-o", "APT::Sandbox::User=root", "update"),
+                  "could not refresh the lists of Debian's archive")
+    os.utime(lists)
+    return True
 
 
 def command(*argv):

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Build the lab: Debian 13, its kernel, Bochs, and an image that boots."""
+
+import argparse
+import concurrent.futures
+import os
+
+from . import bochs, cache, image, kernel, qemu, root
+from .cache import LabError
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="build", description=__doc__)
+    parser.add_argument("--kernel", metavar="SERIES", action="append",
+                        help="kernel series to build, such as 7.2; may be given again "
+                        "(default: the newest that the archive offers)")
+    parser.add_argument("--update", action="store_true",
+                        help="look for newer packages in the archive")
+    arguments = parser.parse_args()
+    if os.geteuid():
+        raise LabError("root is needed to build the lab")
+    progress = cache.Progress(5)
+    with cache.lock("build"):
+        stage = cache.Stage(progress, 1, "debian")
+        root.build(stage)
+        if arguments.update:
+            root.refresh(stage, older_than=0)
+        offered = kernel.series_offered()
+        wanted = arguments.kernel or offered[:1]
+        for series in wanted:
+            if series not in offered:
+                raise LabError(f"the archive offers no kernel series {series}, but "
+                               f"{', '.join(offered) or 'none of 7.x'}")
+        # Neither needs the other, and each has long stretches on one processor.
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            emulator = pool.submit(bochs.build, cache.Stage(progress, 3, "bochs"))
+            for series in wanted:
+                kernel.build(cache.Stage(progress, 2, "kernel"), series)
+            emulator.result()
+        for series in wanted:
+            image.build(cache.Stage(progress, 4, "image"), series)
+        qemu.build(cache.Stage(progress, 5, "qemu"))
+    progress.say(progress.total, f"the lab is ready, with kernel {', '.join(wanted)}")
+
+
+if __name__ == "__main__":
+    cache.run_main(main)
