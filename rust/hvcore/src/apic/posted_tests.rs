@@ -93,6 +93,11 @@ fn posting() {
     a.accept(0xff);
     assert_eq!(a.write(EOI, 0, 0), Effect::Eoi { level: Some(0xff) });
     assert_eq!(a.pending(), Some(0x41));
+    // The same vector, now by an edge.
+    posted.post(0xff, false);
+    posted.drain(&mut a);
+    a.accept(0xff);
+    assert_eq!(a.write(EOI, 0, 0), Effect::Eoi { level: None });
     assert!(posted.post_startup(0x12));
     assert!(!posted.post_init() && !posted.post_startup(0x98) && !posted.post_startup(0x99));
     let start = Events {
