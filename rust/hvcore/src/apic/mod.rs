@@ -21,7 +21,7 @@ use crate::policy::cpuid::Clock;
 use crate::policy::Gp;
 use posted::Address;
 use regs::offset::*;
-use regs::*;
+pub use regs::*;
 use timer::Timer;
 
 /// The registers, in 32-bit words.
