@@ -5,6 +5,7 @@
 //! Other LPs walk these tables while they change. Therefore each change of a translation is one
 //! store, a table is complete before it is linked, and a table that was unlinked is *retired*: its
 //! page is not used again before every LP has passed `epoch` and so dropped what it had cached.
+//! The epoch must begin after the change: pass [`UNSEALED`](super::pool::UNSEALED) and seal the pool.
 //!
 //! What may be mapped where is decided elsewhere ([`owner`](super::owner)); here is only how.
 

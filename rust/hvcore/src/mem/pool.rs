@@ -38,6 +38,11 @@ impl List {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Missing(pub usize);
 
+/// An epoch that has not begun. An epoch that began *before* a table was unlinked is too early for
+/// its page: an LP may see the epoch, flush, and walk the table once more. So retire at `UNSEALED`,
+/// begin the epoch when the change is complete, and [`Pool::seal`] with it.
+pub const UNSEALED: u64 = u64::MAX;
+
 /// Free pages of a partition or of hvcore itself.
 ///
 /// A page that somebody else could reach a moment ago (the root before it deposited it, a walk of
@@ -97,6 +102,13 @@ impl Pool {
     pub fn retire(&mut self, frame: Frame, epoch: u64) {
         self.epoch = self.epoch.max(epoch);
         self.retired.push(frame);
+    }
+
+    /// What was retired at [`UNSEALED`] waits for `epoch`, which began after the change.
+    pub fn seal(&mut self, epoch: u64) {
+        if self.epoch == UNSEALED {
+            self.epoch = epoch;
+        }
     }
 
     /// Adds a page that just became hvcore's and is out of every EPT.
@@ -160,5 +172,12 @@ mod tests {
         assert_eq!(pool.len(), 1);
         assert!(pool.settle(9));
         assert_eq!((pool.len(), pool.retired()), (3, 0));
+
+        pool.retire(host_frame(4), UNSEALED);
+        assert!(!pool.settle(UNSEALED - 1));
+        pool.seal(10);
+        pool.seal(5);
+        assert!(!pool.settle(9));
+        assert!(pool.settle(10));
     }
 }
