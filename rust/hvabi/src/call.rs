@@ -72,7 +72,8 @@ pub enum Call {
     /// (partition, index): makes a VP that runs on another LP return soon; the root still has to
     /// send that LP an interrupt. RDX is the LP's index, or `u64::MAX` if it does not run.
     VpKick = 13,
-    /// (partition): RDX is the number of free pages in its pool, R8 of all that it holds.
+    /// (partition, or 0 for hvcore's own): RDX is the number of free pages in the pool, R8 of those
+    /// that wait for [`Call::Sync`].
     PoolInfo = 14,
 }
 

@@ -58,7 +58,7 @@ pub struct Segment {
 /// is not [`ExitKind::Interrupted`], and never read by it. Fields that do not belong to the exit
 /// are unspecified.
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct RunPage {
     /// RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8 to R15.
     pub gpr: [u64; 16],

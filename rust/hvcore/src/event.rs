@@ -60,6 +60,32 @@ impl Event {
             .then_some(Self { info, error, length: 0 })
     }
 
+    /// The event as the guest's mode has it: in real mode exceptions have no error code.
+    pub const fn for_mode(self, cr0: u64) -> Self {
+        if cr0 & 1 == 0 {
+            Self { info: self.info & !HAS_ERROR, ..self }
+        } else {
+            self
+        }
+    }
+
+    /// The exception that caused an exit, with that exit information, to be delivered after all.
+    pub fn exited(info: u32) -> Self {
+        let info = info & (VALID | HAS_ERROR | TYPE_MASK | 0xff);
+        let error = if info & HAS_ERROR != 0 { vmcs::EXIT_ERROR.read() } else { 0 };
+        Self { info, error, length: vmcs::EXIT_LENGTH.read() }
+    }
+
+    /// What an entry that did not happen would have delivered.
+    pub fn withdrawn() -> Option<Self> {
+        let info = vmcs::ENTRY_INFO.read();
+        if info & VALID == 0 {
+            return None;
+        }
+        let error = if info & HAS_ERROR != 0 { vmcs::ENTRY_ERROR.read() } else { 0 };
+        Some(Self { info, error, length: vmcs::ENTRY_LENGTH.read() })
+    }
+
     /// What an exit interrupted while it was being delivered, to be delivered again.
     pub fn interrupted() -> Option<Self> {
         let info = vmcs::VECTORING_INFO.read();
@@ -70,11 +96,6 @@ impl Event {
         let info = info & !(1 << 12);
         let error = if info & HAS_ERROR != 0 { vmcs::VECTORING_ERROR.read() } else { 0 };
         Some(Self { info, error, length: vmcs::EXIT_LENGTH.read() })
-    }
-
-    /// True for an external interrupt or NMI: not a part of the instruction that was running.
-    pub const fn is_nmi(self) -> bool {
-        self.info & TYPE_MASK == TYPE_NMI
     }
 
     pub const fn info(self) -> u32 {

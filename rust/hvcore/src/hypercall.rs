@@ -4,8 +4,8 @@
 
 use crate::arch::lp::Lp;
 use crate::arch::public;
-use crate::machine;
 use crate::partition::{self, Answer};
+use crate::{child, interrupt, machine, vp, vp_state};
 use hvabi::call::{Call, Status};
 use hvabi::log::Level;
 use hvabi::vp::gpr::{RAX, RDI, RDX, RSI};
@@ -36,7 +36,13 @@ fn call(lp: &mut Lp, number: u64, [a, b, c, d, e]: [u64; 5], second: &mut u64) -
     const PARTITION_DESTROY: u64 = Call::PartitionDestroy as u64;
     const GPA_MAP: u64 = Call::GpaMap as u64;
     const GPA_UNMAP: u64 = Call::GpaUnmap as u64;
-    let _ = e;
+    const VP_CREATE: u64 = Call::VpCreate as u64;
+    const VP_RUN: u64 = Call::VpRun as u64;
+    const VP_GET: u64 = Call::VpGet as u64;
+    const VP_SET: u64 = Call::VpSet as u64;
+    const ASSERT_INTERRUPT: u64 = Call::AssertInterrupt as u64;
+    const VP_KICK: u64 = Call::VpKick as u64;
+    const POOL_INFO: u64 = Call::PoolInfo as u64;
     match number {
         // The way back to the root passes `catch_up`.
         SYNC => Ok(0),
@@ -47,6 +53,13 @@ fn call(lp: &mut Lp, number: u64, [a, b, c, d, e]: [u64; 5], second: &mut u64) -
         PARTITION_DESTROY => partition::destroy(a),
         GPA_MAP => partition::lock(a)?.map(b, c, d, e, second),
         GPA_UNMAP => partition::lock(a)?.unmap(b, c),
+        VP_CREATE => vp::create(lp, a, b, c),
+        VP_RUN => child::run(lp, a, b),
+        VP_GET => vp_state::get(lp, a, b, c, d, e),
+        VP_SET => vp_state::set(lp, a, b, c, d, e),
+        ASSERT_INTERRUPT => interrupt::assert(a, b, c),
+        VP_KICK => vp::kick(a, b),
+        POOL_INFO => partition::pool_info(a, second),
         _ => Err((Status::BadCall, 0)),
     }
 }

@@ -48,7 +48,7 @@ fn prepare(info_spa: u64, index: u32, go_on: Continue) -> Result<&'static mut Lp
     if go_on.cr4 & CR4_FRED != 0 {
         return Err(unsupported(Missing::Feature));
     }
-    machine::init(&info, &caps).map_err(|_| unsupported(Missing::Memory))?;
+    machine::init(&info, &caps, go_on.cr4).map_err(|_| unsupported(Missing::Memory))?;
     let (pages, place, ist_page) =
         lp_pages(index, caps.revision).ok_or(unsupported(Missing::Memory))?;
     let lp = lp::place(place, Lp::new(index, caps, go_on, info.public_spa, pages));
@@ -201,10 +201,10 @@ fn write_controls(lp: &Lp) {
         vmcs::PCONFIG_EXITING.write(0);
     }
     write_no_lists();
-    // The root owns CR0; of CR4 it must not clear VMXE, nor see it.
-    vmcs::CR0_MASK.write(0);
-    vmcs::CR0_SHADOW.write(0);
-    vmcs::CR4_MASK.write(lp::CR4_VMXE);
+    let rules = &config().root_rules;
+    vmcs::CR0_MASK.write(rules.policy.cr0_mask);
+    vmcs::CR4_MASK.write(rules.policy.cr4_mask);
+    vmcs::CR0_SHADOW.write(insn::read_cr0());
     vmcs::CR4_SHADOW.write(lp.go_on.cr4);
 }
 

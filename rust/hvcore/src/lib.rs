@@ -18,16 +18,20 @@
 
 pub mod apic;
 pub mod arch;
+pub mod child;
+pub mod child_exit;
+pub mod control_registers;
 
 pub mod death;
 pub mod event;
 pub mod hypercall;
+pub mod interrupt;
 pub mod launch;
 pub mod machine;
 pub mod mem;
 pub mod partition;
 pub mod policy;
-pub mod policy_tmp;
 pub mod root;
 pub mod switch;
 pub mod vp;
+pub mod vp_state;

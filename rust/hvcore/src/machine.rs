@@ -14,7 +14,11 @@ use crate::mem::mtrr::{MemType, MtrrState, VARIABLE_MAX};
 use crate::mem::owner::Owners;
 use crate::mem::pool::{Missing, Pool};
 use crate::mem::frame::{Frame, PageBox};
-use crate::policy_tmp as policy;
+use crate::policy;
+use crate::policy::cpuid::Clock;
+use crate::policy::cr;
+use crate::policy::xsave::Layout;
+use crate::control_registers::Rules;
 use crate::switch::Present;
 use core::sync::atomic::{AtomicU64, Ordering};
 use hvabi::boot::{CoreInfo, LeaveFrame};
@@ -35,6 +39,12 @@ pub struct Config {
     /// SPA of a page that is never accessed: hardware wants an address for the virtualized APIC
     /// page, and turns every access to it into something else.
     pub apic_access: u64,
+    /// The control registers of the root and of children.
+    pub root_rules: Rules,
+    pub child_rules: Rules,
+    pub msrs: policy::msr::Caps,
+    pub xsave: Layout,
+    pub clock: Clock,
 }
 
 static CONFIG: Once<Config> = Once::new();
@@ -98,6 +108,25 @@ fn read_mtrrs() -> MtrrState {
     state
 }
 
+/// What of this processor shows in children's MSRs.
+fn read_msr_caps(phys_bits: u32, clock: Clock) -> policy::msr::Caps {
+    let leaf7 = insn::cpuid(7, 0)[3];
+    let leaf7_2 = if insn::cpuid(7, 0)[0] >= 2 { insn::cpuid(7, 2)[3] } else { 0 };
+    let bit = |number: u32| leaf7 >> number & 1 != 0;
+    // The revision is there after a CPUID of leaf 1 (SDM vol. 3, 11.11.7.1).
+    insn::cpuid(1, 0);
+    policy::msr::Caps {
+        phys_bits,
+        arch_capabilities: bit(29).then(|| insn::rdmsr(msr::ARCH_CAPABILITIES)),
+        platform_id: insn::rdmsr(msr::PLATFORM_ID),
+        microcode: insn::rdmsr(msr::BIOS_SIGN_ID),
+        spec_ctrl: policy::msr::Caps::spec_ctrl_bits(leaf7, leaf7_2),
+        pred_cmd: bit(26),
+        flush_cmd: bit(28),
+        clock,
+    }
+}
+
 /// Why the first LP could not set up what all share: the pool is too small or the block is not
 /// where RAM is.
 #[derive(Clone, Copy, Debug)]
@@ -116,7 +145,7 @@ impl From<MapError> for NoRoom {
 }
 
 /// Sets up what all LPs share, unless it is there.
-pub fn init(info: &CoreInfo, caps: &Caps) -> Result<(), NoRoom> {
+pub fn init(info: &CoreInfo, caps: &Caps, root_cr4: u64) -> Result<(), NoRoom> {
     if CONFIG.get().is_some() {
         return Ok(());
     }
@@ -147,20 +176,31 @@ pub fn init(info: &CoreInfo, caps: &Caps) -> Result<(), NoRoom> {
         fill(frame.words_mut());
         Ok(frame.spa().raw())
     };
-    let root_msrs = bitmap(policy::msr::fill_root_bitmap)?;
-    let child_msrs = bitmap(policy::msr::fill_child_bitmap)?;
+    let root_msrs = bitmap(policy::msr::fill_root)?;
+    let child_msrs = bitmap(policy::msr::fill_child)?;
     let apic_access = bitmap(|words| words.fill(0))?;
     public::set_log(info.public_spa + stats_bytes(info));
 
+    let clock = Clock::new(info.tsc_khz);
+    let fixed = cr::Fixed {
+        cr0_0: caps.cr0_fixed.0,
+        cr4_0: caps.cr4_fixed.0,
+        cr4_1: caps.cr4_fixed.1,
+    };
     CONFIG.set(Config {
         info: *info,
         caps: *caps,
-        present: Present::detect(),
+        present: Present::detect(root_cr4),
         mtrrs,
         eptp: ept.eptp(),
         root_msrs,
         child_msrs,
         apic_access,
+        root_rules: Rules { policy: cr::Policy::root(fixed) },
+        child_rules: Rules { policy: cr::Policy::child(fixed) },
+        msrs: read_msr_caps(caps.phys_bits, clock),
+        xsave: Layout::new(|subleaf| insn::cpuid(0xd, subleaf)),
+        clock,
     });
     *MEMORY.lock() = Some(Memory { pool, owners, ept, blank });
     Ok(())

@@ -117,7 +117,7 @@ pub fn with_memory<T>(work: impl FnOnce(&mut Memory) -> Answer<T>) -> Answer<T> 
 }
 
 /// A refusal of the ownership rule as a status.
-fn refused(refused: Refused) -> Status {
+pub fn refused(refused: Refused) -> Status {
     match refused {
         Refused::NoMemory(_) => Status::CoreLow,
         _ => Status::NotOwner,
@@ -162,6 +162,19 @@ pub fn create() -> Answer<u64> {
         }
     }
     Err((Status::TooMany, 0))
+}
+
+/// [`Call::PoolInfo`](hvabi::call::Call::PoolInfo).
+pub fn pool_info(number: u64, waiting: &mut u64) -> Answer<u64> {
+    if number == 0 {
+        return with_memory(|memory| {
+            *waiting = memory.pool.retired() as u64;
+            Ok(memory.pool.len() as u64)
+        });
+    }
+    let partition = lock_any(number)?;
+    *waiting = partition.pool.retired() as u64;
+    Ok(partition.pool.len() as u64)
 }
 
 /// [`Call::Deposit`](hvabi::call::Call::Deposit).
@@ -294,8 +307,9 @@ pub fn destroy(number: u64) -> Answer<u64> {
     for slot in vps {
         if let Some(vp) = slot.take() {
             match vp.take() {
-                Ok(vp) => {
+                Ok((vp, place)) => {
                     let run = vp.dismantle(pool, epoch);
+                    pool.retire(place, epoch);
                     with_memory(|memory| {
                         memory.owners.close(run, *child, &mut memory.pool);
                         Ok(())
@@ -355,6 +369,12 @@ impl Partition {
             self.ept = Some(ept);
         }
         self.ept.as_mut().ok_or((Status::NoMemory, 1))
+    }
+
+    /// Where the child's page at `gpa` lies.
+    pub fn translate(&self, gpa: u64) -> Option<u64> {
+        let gpa = Gpa::new(gpa)?;
+        Some(self.ept.as_ref()?.lookup(gpa)?.translate(gpa))
     }
 
     /// The EPT pointer.

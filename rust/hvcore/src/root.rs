@@ -13,7 +13,7 @@ use crate::event::{self, blocking, Event};
 use crate::hypercall;
 use crate::launch::ROOT_VPID;
 use crate::mem::addr::Gpa;
-use crate::policy_tmp as policy;
+use crate::policy;
 use hvabi::call::Status;
 use hvabi::log::Level;
 use hvabi::stats::EXIT_REASONS;
@@ -27,6 +27,10 @@ pub fn run(lp: &mut Lp) -> Failed {
         // In wait-for-SIPI the LP uses no translation.
         if !lp.waits_for_sipi && machine::catch_up(lp.index) {
             lp.stats.get().flushes += 1;
+        }
+        if lp.machine_check {
+            lp.machine_check = false;
+            inject(lp, Event::exception(18));
         }
         match enter(&mut lp.gpr, launched) {
             Entered::Exited => {}
@@ -79,8 +83,8 @@ fn handle(lp: &mut Lp, exit: u32) {
     match exit {
         reason::CPUID => cpuid(lp),
         reason::VMCALL => vmcall(lp),
-        reason::RDMSR => rdmsr(lp),
-        reason::WRMSR => wrmsr(lp),
+        // Only what the root may not have exits.
+        reason::RDMSR | reason::WRMSR => inject(lp, Event::GP),
         reason::XSETBV => xsetbv(lp),
         reason::CR_ACCESS => control_register(lp),
         reason::EPT_VIOLATION => ept_violation(lp),
@@ -148,10 +152,9 @@ fn preempted(lp: &mut Lp) {
 
 fn cpuid(lp: &mut Lp) {
     let (leaf, subleaf) = (lp.gpr[RAX] as u32, lp.gpr[RCX] as u32);
-    let mut native = insn::cpuid(leaf, subleaf);
-    // CPUID shows OSXSAVE and OSPKE of the CR4 that is loaded, which is hvcore's.
-    policy::cpuid::fix_cr4_bits(leaf, subleaf, &mut native, vmcs::GUEST_CR4.read());
-    let [eax, ebx, ecx, edx] = policy::cpuid::root(leaf, subleaf, native, lp.index);
+    let native = insn::cpuid(leaf, subleaf);
+    let cr4 = vmcs::GUEST_CR4.read();
+    let [eax, ebx, ecx, edx] = policy::cpuid::root(leaf, subleaf, native, lp.index, cr4);
     lp.gpr[RAX] = u64::from(eax);
     lp.gpr[hvabi::vp::gpr::RBX] = u64::from(ebx);
     lp.gpr[RCX] = u64::from(ecx);
@@ -168,51 +171,43 @@ fn vmcall(lp: &mut Lp) {
     hypercall::dispatch(lp);
 }
 
-fn rdmsr(lp: &mut Lp) {
-    match policy::msr::root_read(lp.gpr[RCX] as u32) {
-        Ok(policy::msr::RootRead::Native(index)) => {
-            let value = insn::rdmsr(index);
-            lp.gpr[RAX] = value & 0xffff_ffff;
-            lp.gpr[RDX] = value >> 32;
+fn xsetbv(lp: &mut Lp) {
+    // Some processors exit before they check the privilege level.
+    let value = lp.gpr[RAX] & 0xffff_ffff | lp.gpr[RDX] << 32;
+    let offered = u64::from(insn::cpuid(0xd, 0)[0]) | u64::from(insn::cpuid(0xd, 0)[3]) << 32;
+    if event::cpl() != 0 || lp.gpr[RCX] as u32 != 0 {
+        return inject(lp, Event::GP);
+    }
+    match policy::xsave::write_xcr0(value, offered) {
+        Ok(value) => {
+            insn::xsetbv(value);
             event::skip_instruction();
         }
         Err(_) => inject(lp, Event::GP),
     }
 }
 
-fn wrmsr(lp: &mut Lp) {
-    // Whatever exits may not be written.
-    inject(lp, Event::GP);
-}
-
-fn xsetbv(lp: &mut Lp) {
-    // Some processors exit before they check the privilege level.
-    let value = lp.gpr[RAX] & 0xffff_ffff | lp.gpr[RDX] << 32;
-    let offered = u64::from(insn::cpuid(0xd, 0)[0]) | u64::from(insn::cpuid(0xd, 0)[3]) << 32;
-    if event::cpl() != 0
-        || lp.gpr[RCX] as u32 != 0
-        || !policy::cr::root_xcr0_valid(value, offered)
-    {
-        return inject(lp, Event::GP);
-    }
-    insn::xsetbv(value);
-    event::skip_instruction();
-}
-
-/// MOV to CR4 that would change VMXE: the only control-register access that exits.
+/// MOV to CR4 that would change VMXE, or to CR0 that would change NE: nothing else exits.
 fn control_register(lp: &mut Lp) {
     let qualification = vmcs::EXIT_QUALIFICATION.read();
     let (number, access) = (qualification & 0xf, qualification >> 4 & 3);
-    if number != 4 || access != 0 {
+    if access != 0 || (number != 0 && number != 4) {
         panic!("control-register exit of the root with qualification {qualification:#x}");
     }
     let register = (qualification >> 8 & 0xf) as usize;
     let value = if register == RSP { vmcs::GUEST_RSP.read() } else { lp.gpr[register] };
-    let old = vmcs::GUEST_CR4.read();
-    match policy::cr::root_cr4(value, old, lp.caps.cr4_fixed) {
+    let rules = &machine::config().root_rules;
+    let mode = rules.mode();
+    let write = match number {
+        0 => rules.policy.write_cr0(value, &mode),
+        _ => rules.policy.write_cr4(value, &mode),
+    };
+    match write {
         Ok(write) => {
-            vmcs::CR4_SHADOW.write(write.shadow & CR4_VMXE);
-            vmcs::GUEST_CR4.write(write.hardware);
+            rules.apply(number, &write);
+            if write.flush {
+                insn::invvpid_one(ROOT_VPID);
+            }
             event::skip_instruction();
         }
         Err(_) => inject(lp, Event::GP),
@@ -263,7 +258,7 @@ fn map_device(spa: u64) -> bool {
 
 /// INIT: Linux takes the LP offline or starts it anew. Only the activity state changes here: a
 /// SIPI may come at once, and would be lost while the LP is in hvcore.
-fn init(lp: &mut Lp) {
+pub fn init(lp: &mut Lp) {
     const WAIT_FOR_SIPI: u32 = 3;
     vmcs::GUEST_ACTIVITY.write(WAIT_FOR_SIPI);
     // No instruction runs in this state, so no translation is used.
@@ -295,6 +290,7 @@ fn sipi(lp: &mut Lp) {
     // CD and NW, ET; NE because VMX wants it, PE and PG not, since the guest is unrestricted.
     const NE: u64 = 1 << 5;
     vmcs::GUEST_CR0.write(0x6000_0010 | NE);
+    vmcs::CR0_SHADOW.write(0x6000_0010);
     vmcs::GUEST_CR3.write(0);
     vmcs::GUEST_CR4.write(CR4_VMXE | lp.caps.cr4_fixed.0);
     vmcs::CR4_SHADOW.write(0);

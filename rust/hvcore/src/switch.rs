@@ -12,16 +12,21 @@ pub struct Present {
     pub tsc_aux: bool,
     pub spec_ctrl: bool,
     pub xcr0: bool,
+    pub xss: bool,
+    pub pkru: bool,
 }
 
 impl Present {
-    pub fn detect() -> Self {
+    pub fn detect(root_cr4: u64) -> Self {
         const OSXSAVE: u64 = 1 << 18;
+        const CR4_PKE: u64 = 1 << 22;
         let leaf7 = insn::cpuid(7, 0);
         Self {
             tsc_aux: insn::cpuid(0x8000_0001, 0)[3] & 1 << 27 != 0,
             spec_ctrl: leaf7[3] & 1 << 26 != 0,
-            xcr0: insn::read_cr4() & OSXSAVE != 0,
+            xcr0: root_cr4 & OSXSAVE != 0,
+            xss: insn::cpuid(0xd, 1)[0] & 1 << 3 != 0,
+            pkru: root_cr4 & CR4_PKE != 0,
         }
     }
 }
@@ -37,12 +42,31 @@ pub struct Switched {
     pub tsc_aux: u64,
     pub spec_ctrl: u64,
     pub xcr0: u64,
+    pub xss: u64,
+    pub pkru: u32,
     pub cr2: u64,
     pub dr: [u64; 4],
     pub dr6: u64,
 }
 
 impl Switched {
+    /// After RESET (SDM vol. 3, table 10-1).
+    pub const RESET: Self = Self {
+        star: 0,
+        lstar: 0,
+        cstar: 0,
+        sfmask: 0,
+        kernel_gs_base: 0,
+        tsc_aux: 0,
+        spec_ctrl: 0,
+        xcr0: 1,
+        xss: 0,
+        pkru: 0,
+        cr2: 0,
+        dr: [0; 4],
+        dr6: 0xffff_0ff0,
+    };
+
     /// What is in the registers now.
     pub fn live(present: Present) -> Self {
         Self {
@@ -54,6 +78,8 @@ impl Switched {
             tsc_aux: if present.tsc_aux { rdmsr(msr::TSC_AUX) } else { 0 },
             spec_ctrl: if present.spec_ctrl { rdmsr(msr::SPEC_CTRL) } else { 0 },
             xcr0: if present.xcr0 { insn::xgetbv() } else { 1 },
+            xss: if present.xss { rdmsr(msr::XSS) } else { 0 },
+            pkru: if present.pkru { insn::rdpkru() } else { 0 },
             cr2: insn::read_cr2(),
             dr: [insn::read_dr0(), insn::read_dr1(), insn::read_dr2(), insn::read_dr3()],
             dr6: insn::read_dr6(),
@@ -70,6 +96,7 @@ impl Switched {
             (msr::KERNEL_GS_BASE, self.kernel_gs_base, live.kernel_gs_base),
             (msr::TSC_AUX, self.tsc_aux, live.tsc_aux),
             (msr::SPEC_CTRL, self.spec_ctrl, live.spec_ctrl),
+            (msr::XSS, self.xss, live.xss),
         ];
         for (index, new, old) in msrs {
             if new != old {
@@ -78,6 +105,9 @@ impl Switched {
         }
         if self.xcr0 != live.xcr0 {
             insn::xsetbv(self.xcr0);
+        }
+        if self.pkru != live.pkru {
+            insn::wrpkru(self.pkru);
         }
         if self.cr2 != live.cr2 {
             insn::write_cr2(self.cr2);

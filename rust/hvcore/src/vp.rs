@@ -1,10 +1,342 @@
-use crate::mem::frame::RootPage;
+// SPDX-License-Identifier: GPL-2.0
+
+//! Virtual processors: what they consist of, and how they come and go.
+
+use crate::apic::posted::Posted;
+use crate::apic::Apic;
+use crate::arch::counted::Counted;
+use crate::arch::insn;
+use crate::arch::lock::{Guard, SpinLock};
+use crate::arch::lp::Lp;
+use crate::arch::root_memory::Hostile;
+use crate::arch::vmcs::{self, control};
+use crate::arch::xsave::Area;
+use crate::event::Event;
+use crate::machine::config;
+use crate::mem::frame::{Frame, PageBox, RootPage};
+use crate::mem::owner::Child;
 use crate::mem::pool::Pool;
-pub struct Vp {
-    run: RootPage,
+use crate::partition::{self, Answer, Partition};
+use crate::policy;
+use crate::policy::cr::Mode;
+use crate::switch::Switched;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use hvabi::call::Status;
+use hvabi::stats::{VpStats, EXIT_REASONS};
+use hvabi::vp::Segment;
+use hvabi::MAX_VPS;
+
+/// Pages of a VP: itself, its VMCS, its APIC's registers, its extended state.
+const PAGES: usize = 4;
+
+/// What a VP does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activity {
+    Active,
+    Halted,
+    WaitForSipi,
 }
+
+/// A virtual processor. All but `state` may be used by any LP at any time.
+pub struct Vp {
+    pub child: Child,
+    pub index: u32,
+    pub posted: Posted,
+    /// The root wants it back.
+    pub kicked: AtomicBool,
+    /// LP that runs it, plus 1.
+    lp: AtomicU32,
+    /// Locked while it runs.
+    state: SpinLock<State>,
+}
+
+/// The state of a VP that only one LP at a time has to do with.
+pub struct State {
+    vmcs: Frame,
+    pub xsave: PageBox<Area>,
+    pub apic: Apic,
+    run: RootPage,
+    pub gpr: [u64; 16],
+    pub switched: Switched,
+    pub msrs: policy::msr::State,
+    pub activity: Activity,
+    /// To be delivered at the next entry, before anything else.
+    pub event: Option<Event>,
+    pub nmi: bool,
+    /// The VP's TSC less the LP's.
+    pub tsc_offset: u64,
+    pub tsc_adjust: u64,
+    pub vpid: u16,
+    /// LP whose host state the VMCS holds, plus 1.
+    pub host: u32,
+    /// Primary processor-based controls without the windows.
+    pub controls: u32,
+    pub stats: VpStats,
+}
+
+/// Number of VPIDs before those of children: 0 is hvcore's, 1 the root's.
+const FIRST_VPID: u16 = 2;
+
 impl Vp {
-    pub fn dismantle(self, _pool: &mut Pool, _epoch: u64) -> RootPage {
-        self.run
+    /// The VP's state, if it does not run.
+    pub fn state(&self) -> Answer<Guard<'_, State>> {
+        self.state.try_lock().ok_or((Status::Busy, 0))
+    }
+
+    /// LP on which it runs.
+    pub fn runs_on(&self) -> Option<u32> {
+        self.lp.load(Ordering::SeqCst).checked_sub(1)
+    }
+
+    pub fn set_runs_on(&self, lp: Option<u32>) {
+        self.lp.store(lp.map_or(0, |lp| lp + 1), Ordering::SeqCst);
+    }
+
+    /// Frees its pages to the pool; the run page has to be closed by the caller.
+    pub fn dismantle(self, pool: &mut Pool, epoch: u64) -> RootPage {
+        let state = self.state.into_inner();
+        // The processor may still hold parts of the VMCS, if the VP was destroyed unused: writing
+        // it back now cannot hit a page that has another use.
+        let _ = insn::vmclear(state.vmcs.spa().raw());
+        pool.retire(state.vmcs, epoch);
+        pool.retire(state.xsave.into_frame(), epoch);
+        pool.retire(state.apic.into_frame(), epoch);
+        state.run
+    }
+}
+
+/// [`Call::VpCreate`](hvabi::call::Call::VpCreate).
+pub fn create(lp: &Lp, number: u64, index: u64, run_spa: u64) -> Answer<u64> {
+    if !lp.caps.children() {
+        return Err((Status::Unsupported, hvabi::call::Missing::Controls as u64));
+    }
+    let mut locked = partition::lock(number)?;
+    let index = usize::try_from(index)
+        .ok()
+        .filter(|index| *index < MAX_VPS)
+        .ok_or((Status::BadArgument, 0))?;
+    if locked.vps[index].is_some() {
+        return Err((Status::Exists, 0));
+    }
+    let eptp = locked.eptp()?;
+    partition::need(&mut locked.pool, PAGES)?;
+    let Partition { child, pool, vps, tsc_offset, .. } = &mut *locked;
+    let child = *child;
+    let run = partition::with_memory(|memory| {
+        let page = memory.owners.page(run_spa).ok_or((Status::NotOwner, 0))?;
+        memory.owners.open(page, child, &mut memory.pool).map_err(|r| (partition::refused(r), 0))
+    })?;
+    let mut page = || pool.pop().ok_or((Status::NoMemory, PAGES as u64));
+    let (place, mut vmcs, apic, xsave) = (page()?, page()?, page()?, page()?);
+    vmcs.zero();
+    vmcs.words_mut()[0] = u64::from(lp.caps.revision);
+    let bsp = index == 0;
+    let mut state = State {
+        vmcs,
+        xsave: PageBox::zeroed(xsave),
+        apic: Apic::new(apic, index as u32, bsp, config().clock),
+        run,
+        gpr: [0; 16],
+        switched: Switched::RESET,
+        msrs: policy::msr::State::RESET,
+        activity: if bsp { Activity::Active } else { Activity::WaitForSipi },
+        event: None,
+        nmi: false,
+        tsc_offset: *tsc_offset,
+        tsc_adjust: 0,
+        vpid: FIRST_VPID + (child.index() * MAX_VPS + index) as u16,
+        host: 0,
+        controls: 0,
+        stats: VpStats { exits: [0; EXIT_REASONS], handled: 0, to_root: 0, injected: 0 },
+    };
+    state.xsave.reset();
+    state.with_vmcs(lp, |state| {
+        write_controls(lp, state, eptp);
+        state.reset();
+    });
+    state.publish_registers(RESET_RIP);
+    let posted = Posted::new();
+    posted.publish(state.apic.address());
+    vps[index] = Some(Counted::new(
+        place,
+        Vp {
+            child,
+            index: index as u32,
+            posted,
+            kicked: AtomicBool::new(false),
+            lp: AtomicU32::new(0),
+            state: SpinLock::new(state),
+        },
+    ));
+    Ok(0)
+}
+
+/// Finds a VP, to be used without the partition's lock.
+pub fn find(number: u64, index: u64) -> Answer<Counted<Vp>> {
+    let partition = partition::lock(number)?;
+    usize::try_from(index)
+        .ok()
+        .and_then(|index| partition.vps.get(index))
+        .and_then(Option::as_ref)
+        .map(Counted::hold)
+        .ok_or((Status::NoVp, 0))
+}
+
+/// Number of VPs of a partition.
+pub fn count(number: u64) -> Answer<u32> {
+    Ok(partition::lock(number)?.vps.iter().flatten().count() as u32)
+}
+
+/// [`Call::VpKick`](hvabi::call::Call::VpKick).
+pub fn kick(number: u64, index: u64) -> Answer<u64> {
+    let vp = find(number, index)?;
+    vp.kicked.store(true, Ordering::SeqCst);
+    Ok(vp.runs_on().map_or(u64::MAX, u64::from))
+}
+
+const RESET_RIP: u64 = 0xfff0;
+
+/// The controls of a child, which do not change but for the interrupt windows.
+fn write_controls(lp: &Lp, state: &mut State, eptp: u64) {
+    use control::{entry, exit, pin, proc, proc2};
+    let caps = &lp.caps;
+    vmcs::PIN_CONTROLS.write(caps.pin.only(
+        pin::EXTERNAL_INTERRUPT | pin::NMI | pin::VIRTUAL_NMIS | pin::PREEMPTION_TIMER,
+    ));
+    state.controls = caps.proc.only(
+        proc::TSC_OFFSETTING
+            | proc::HLT
+            | proc::MWAIT
+            | proc::RDPMC
+            | proc::TPR_SHADOW
+            | proc::UNCONDITIONAL_IO
+            | proc::MSR_BITMAPS
+            | proc::MONITOR
+            | proc::SECONDARY,
+    );
+    vmcs::PROC_CONTROLS.write(state.controls);
+    vmcs::PROC_CONTROLS2.write(caps.proc2.settle(
+        proc2::APIC_ACCESSES | proc2::EPT | proc2::VPID | proc2::UNRESTRICTED
+            | proc2::APIC_REGISTERS,
+        proc2::RDTSCP | proc2::WBINVD | proc2::INVPCID | proc2::XSAVES,
+    ));
+    vmcs::EXIT_CONTROLS.write(caps.exit.only(
+        exit::HOST_64
+            | exit::SAVE_DEBUG
+            | exit::SAVE_PAT
+            | exit::LOAD_PAT
+            | exit::SAVE_EFER
+            | exit::LOAD_EFER,
+    ));
+    vmcs::ENTRY_CONTROLS.write(
+        caps.entry.only(entry::LOAD_DEBUG | entry::LOAD_PAT | entry::LOAD_EFER),
+    );
+    crate::launch::write_no_lists();
+    vmcs::EXCEPTION_BITMAP.write(CHILD_EXCEPTIONS);
+    vmcs::VPID.write(state.vpid);
+    vmcs::EPTP.write(eptp);
+    vmcs::MSR_BITMAP.write(config().child_msrs);
+    vmcs::VIRTUAL_APIC.write(state.apic.page_spa().raw());
+    vmcs::APIC_ACCESS.write(config().apic_access);
+    vmcs::TPR_THRESHOLD.write(0);
+    vmcs::TSC_OFFSET.write(state.tsc_offset);
+    if caps.proc2.offers(proc2::XSAVES) {
+        vmcs::XSS_EXITING.write(0);
+    }
+    let policy = &config().child_rules.policy;
+    vmcs::CR0_MASK.write(policy.cr0_mask);
+    vmcs::CR4_MASK.write(policy.cr4_mask);
+}
+
+/// #DB and #AC, whose delivery can go on for ever without an interrupt being taken; #MC, which is
+/// the root's.
+const CHILD_EXCEPTIONS: u32 = 1 << 1 | 1 << 17 | 1 << 18;
+
+impl State {
+    /// The page that the root shares for this VP.
+    pub fn run_page(&self) -> Hostile {
+        Hostile::owned_by_root(self.run.page().spa().raw())
+    }
+
+    pub fn vmcs_spa(&self) -> u64 {
+        self.vmcs.spa().raw()
+    }
+
+    /// Does something with this VP's VMCS current, and the root's again afterwards.
+    pub fn with_vmcs<T>(&mut self, lp: &Lp, work: impl FnOnce(&mut Self) -> T) -> T {
+        let loaded = insn::vmclear(self.vmcs_spa()).and_then(|()| insn::vmptrld(self.vmcs_spa()));
+        if loaded.is_err() {
+            panic!("VMPTRLD of {:#x} failed", self.vmcs_spa());
+        }
+        let result = work(self);
+        if insn::vmclear(self.vmcs_spa()).and_then(|()| insn::vmptrld(lp.vmcs)).is_err() {
+            panic!("VMPTRLD of the root failed");
+        }
+        result
+    }
+
+    /// The state after RESET or INIT. The VMCS is current.
+    pub fn reset(&mut self) {
+        self.reset_at(0xffff_0000, 0xf000, RESET_RIP);
+    }
+
+    /// The state after the SIPI with that vector.
+    pub fn start_up(&mut self, vector: u8) {
+        self.reset_at(u64::from(vector) << 12, u16::from(vector) << 8, 0);
+    }
+
+    /// SDM vol. 3, table 10-1.
+    fn reset_at(&mut self, base: u64, selector: u16, rip: u64) {
+        let code = Segment { base, limit: 0xffff, access: 0x9b, selector, ..Segment::default() };
+        let data = Segment { limit: 0xffff, access: 0x93, ..Segment::default() };
+        vmcs::CS.write(&code);
+        for segment in [vmcs::DS, vmcs::ES, vmcs::FS, vmcs::GS, vmcs::SS] {
+            segment.write(&data);
+        }
+        vmcs::LDTR.write(&Segment { access: 0x82, ..data });
+        vmcs::TR.write(&Segment { access: 0x8b, ..data });
+        vmcs::GUEST_GDTR_BASE.write(0);
+        vmcs::GUEST_GDTR_LIMIT.write(0xffff);
+        vmcs::GUEST_IDTR_BASE.write(0);
+        vmcs::GUEST_IDTR_LIMIT.write(0xffff);
+        config().child_rules.set_mode(&Mode { cr0: 0x6000_0010, ..Mode::default() });
+        vmcs::GUEST_DR7.write(0x400);
+        vmcs::GUEST_DEBUGCTL.write(0);
+        vmcs::GUEST_PAT.write(0x0007_0406_0007_0406);
+        vmcs::GUEST_RIP.write(rip);
+        vmcs::GUEST_RSP.write(0);
+        vmcs::GUEST_RFLAGS.write(2);
+        vmcs::GUEST_SYSENTER_CS.write(0);
+        vmcs::GUEST_SYSENTER_ESP.write(0);
+        vmcs::GUEST_SYSENTER_EIP.write(0);
+        vmcs::GUEST_ACTIVITY.write(0);
+        vmcs::GUEST_INTERRUPTIBILITY.write(0);
+        vmcs::GUEST_PENDING_DEBUG.write(0);
+        vmcs::ENTRY_INFO.write(0);
+        self.gpr = [0; 16];
+        // Family, model and stepping.
+        self.gpr[hvabi::vp::gpr::RDX] = u64::from(insn::cpuid(1, 0)[0]);
+        self.event = None;
+        self.nmi = false;
+    }
+
+    /// Gives the VP another time. The VMCS is current.
+    pub fn move_clock(&mut self, offset: u64) {
+        self.tsc_adjust = self.tsc_adjust.wrapping_add(offset.wrapping_sub(self.tsc_offset));
+        self.tsc_offset = offset;
+        vmcs::TSC_OFFSET.write(offset);
+        self.apic.set_tsc_offset(offset, insn::rdtsc());
+    }
+
+    /// Writes the registers that the run page is the truth for.
+    fn publish_registers(&self, rip: u64) {
+        let page = hvabi::vp::RunPage {
+            gpr: self.gpr,
+            rip,
+            rflags: 2,
+            exit: hvabi::vp::ExitKind::Interrupted as u32,
+            ..Default::default()
+        };
+        self.run_page().write(0, page);
     }
 }

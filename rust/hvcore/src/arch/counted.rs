@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 struct Inner<T> {
     count: AtomicUsize,
+    frame: Frame,
     value: T,
 }
 
@@ -29,9 +30,10 @@ impl<T> Counted<T> {
         const { assert!(core::mem::size_of::<Inner<T>>() <= hvabi::PAGE_SIZE) };
         const { assert!(core::mem::align_of::<Inner<T>>() <= hvabi::PAGE_SIZE) };
         let inner: *mut Inner<T> = frame.words_mut().as_mut_ptr().cast();
-        // SAFETY: the frame is a whole page that belongs to nobody else, and is consumed here.
-        unsafe { inner.write(Inner { count: AtomicUsize::new(1), value }) };
-        core::mem::forget(frame);
+        let count = AtomicUsize::new(1);
+        // SAFETY: the frame is a whole page that belongs to nobody else; from here on it belongs
+        // to the value in it.
+        unsafe { inner.write(Inner { count, frame, value }) };
         Self { inner, owns: PhantomData }
     }
 
@@ -51,16 +53,15 @@ impl<T> Counted<T> {
         self.inner().count.load(Ordering::Acquire) == 1
     }
 
-    /// Takes the value out if nobody else holds it; the page that held it is the second part's
-    /// business.
-    pub fn take(self) -> Result<T, Self> {
+    /// Takes the value out, and the frame that it was in, if nobody else holds it.
+    pub fn take(self) -> Result<(T, Frame), Self> {
         if !self.is_only_holder() {
             return Err(self);
         }
         // SAFETY: this is the only holder, and it is consumed.
         let inner = unsafe { self.inner.read() };
         core::mem::forget(self);
-        Ok(inner.value)
+        Ok((inner.value, inner.frame))
     }
 }
 

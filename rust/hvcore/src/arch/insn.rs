@@ -99,6 +99,26 @@ pub fn xsetbv(value: u64) {
     }
 }
 
+/// Reads PKRU. CR4.PKE is set.
+pub fn rdpkru() -> u32 {
+    let value: u32;
+    // SAFETY: reading PKRU has no side effect.
+    unsafe {
+        asm!("rdpkru", in("ecx") 0, out("eax") value, out("edx") _,
+            options(nomem, nostack, preserves_flags));
+    }
+    value
+}
+
+/// Writes PKRU, which governs accesses to user pages; hvcore has none.
+pub fn wrpkru(value: u32) {
+    // SAFETY: no access of hvcore depends on it.
+    unsafe {
+        asm!("wrpkru", in("ecx") 0, in("eax") value, in("edx") 0,
+            options(nomem, nostack, preserves_flags));
+    }
+}
+
 /// Writes back and invalidates all caches of this LP.
 pub fn wbinvd() {
     // SAFETY: no memory changes its contents.

@@ -23,6 +23,11 @@ impl<T> SpinLock<T> {
         Self { taken: AtomicBool::new(false), value: UnsafeCell::new(value) }
     }
 
+    /// The value, when nobody can use the lock any more.
+    pub fn into_inner(self) -> T {
+        self.value.into_inner()
+    }
+
     /// Waits until the value is free.
     pub fn lock(&self) -> Guard<'_, T> {
         loop {

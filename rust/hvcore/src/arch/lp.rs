@@ -67,6 +67,8 @@ pub struct Lp {
     tables: Tables,
     /// An NMI waits for an entry that injects nothing else.
     pub nmi_later: bool,
+    /// A machine check came while a child ran.
+    pub machine_check: bool,
     /// After INIT, before SIPI.
     pub waits_for_sipi: bool,
     /// State of the root that a child's is swapped with; `Some` while a child is loaded.
@@ -98,6 +100,7 @@ impl Lp {
             idt: pages.idt,
             tables: Tables::EMPTY,
             nmi_later: false,
+            machine_check: false,
             waits_for_sipi: false,
             parked: None,
         }
@@ -133,7 +136,7 @@ impl Lp {
 
     /// Writes the host state of the current VMCS: how hvcore runs on this LP after a VM exit.
     pub fn write_host_state(&self, host_cr3: u64) {
-        vmcs::HOST_CR0.write(insn::read_cr0());
+        vmcs::HOST_CR0.write(insn::read_cr0() & !CR0_TS_EM);
         vmcs::HOST_CR3.write(host_cr3);
         vmcs::HOST_CR4.write(insn::read_cr4());
         vmcs::HOST_ES.write(tables::DATA);
@@ -255,7 +258,11 @@ pub struct WayOut {
     pub frame_spa: u64,
 }
 
+/// TS and EM, which would make XSAVE fault.
+const CR0_TS_EM: u64 = 1 << 3 | 1 << 2;
+
 pub const CR4_VMXE: u64 = 1 << 13;
+const CR4_PKE: u64 = 1 << 22;
 
 /// IA32_PAT in hvcore: the value after RESET (SDM vol. 3, 13.12.4).
 const HOST_PAT: u64 = 0x0007_0406_0007_0406;
@@ -282,7 +289,9 @@ pub fn start_vmx(lp: &mut Lp) -> Result<(), Failed> {
         return Err(unsupported(Missing::InUse));
     }
     insn::write_cr0(insn::read_cr0() | lp.caps.cr0_fixed.0);
-    insn::write_cr4(insn::read_cr4() | CR4_VMXE | lp.caps.cr4_fixed.0);
+    // PKE, where Linux uses it, to switch PKRU with the partition.
+    let pke = lp.go_on.cr4 & CR4_PKE;
+    insn::write_cr4(insn::read_cr4() | CR4_VMXE | pke | lp.caps.cr4_fixed.0);
     let failed = |detail| Failed { status: Status::LaunchFailed as u64, detail };
     insn::vmxon(lp.vmxon).map_err(|_| failed(0))?;
     lp.vmx = true;

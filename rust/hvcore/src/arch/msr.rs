@@ -2,7 +2,12 @@
 
 //! Numbers of the MSRs that hvcore itself reads or writes (SDM vol. 4).
 
+pub const PLATFORM_ID: u32 = 0x17;
 pub const FEATURE_CONTROL: u32 = 0x3a;
+pub const PRED_CMD: u32 = 0x49;
+pub const BIOS_SIGN_ID: u32 = 0x8b;
+pub const FLUSH_CMD: u32 = 0x10b;
+pub const ARCH_CAPABILITIES: u32 = 0x10a;
 pub const SYSENTER_CS: u32 = 0x174;
 pub const SYSENTER_ESP: u32 = 0x175;
 pub const SYSENTER_EIP: u32 = 0x176;

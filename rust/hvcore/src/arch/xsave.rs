@@ -10,6 +10,9 @@ pub struct Area {
     bytes: [u64; 512],
 }
 
+// SAFETY: an array of integers.
+unsafe impl crate::mem::frame::Zeroable for Area {}
+
 impl Area {
     /// Saves the components that XCR0 enables.
     pub fn save(&mut self) {

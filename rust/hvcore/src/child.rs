@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A child runs: from the root's call to the exit that the root has to see.
+
+use crate::arch::enter::{enter, Entered};
+use crate::arch::insn;
+use crate::arch::lp::Lp;
+use crate::arch::vmcs::{self, reason};
+use crate::child_exit;
+use crate::death;
+use crate::event::Event;
+use crate::interrupt;
+use crate::machine::{self, config};
+use crate::partition::Answer;
+use crate::policy::cr::efer;
+use crate::root;
+use crate::switch::Parked;
+use crate::vp::{self, State, Vp};
+use core::mem::offset_of;
+use core::sync::atomic::Ordering;
+use hvabi::stats::EXIT_REASONS;
+use hvabi::vp::gpr::RSP;
+use hvabi::vp::{ExitKind, RunPage};
+
+/// What is left to do after an exit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Enter again; nothing changed that could make an interrupt deliverable.
+    Enter,
+    /// Look at the local APIC first.
+    Look,
+    /// Back to the root.
+    Root(ExitKind),
+}
+
+/// A run of a VP: what the handlers of exits work on.
+pub struct Run<'a> {
+    pub vp: &'a Vp,
+    pub state: &'a mut State,
+    pub number: u64,
+    /// VPs of the partition, for the topology that CPUID shows.
+    pub vp_count: u32,
+    /// What the root gets to see.
+    pub page: RunPage,
+}
+
+/// [`Call::VpRun`](hvabi::call::Call::VpRun).
+pub fn run(lp: &mut Lp, number: u64, index: u64) -> Answer<u64> {
+    let vp = vp::find(number, index)?;
+    let mut state = vp.state()?;
+    vp.set_runs_on(Some(lp.index));
+    lp.stats.get().child_runs += 1;
+    let page = RunPage::default();
+    let vp_count = vp::count(number)?;
+    let mut run = Run { vp: &vp, state: &mut state, number, vp_count, page };
+    let init = switch_and_run(lp, &mut run);
+    vp.set_runs_on(None);
+    if init {
+        // INIT for this LP came while the child ran; it is the root's.
+        root::init(lp);
+    }
+    Ok(0)
+}
+
+/// Runs the VP with its state in the processor. True if an INIT for the LP ended it.
+fn switch_and_run(lp: &mut Lp, run: &mut Run<'_>) -> bool {
+    let from = run.state.run_page();
+    let spa = run.state.vmcs_spa();
+    if insn::vmptrld(spa).is_err() {
+        panic!("VMPTRLD of {spa:#x} failed");
+    }
+    if run.state.host != lp.index + 1 {
+        lp.write_host_state(config().info.host_cr3);
+        run.state.host = lp.index + 1;
+    }
+    run.state.gpr = from.read(offset_of!(RunPage, gpr));
+    vmcs::GUEST_RSP.write(run.state.gpr[RSP]);
+    vmcs::GUEST_RIP.write(from.read(offset_of!(RunPage, rip)));
+    vmcs::GUEST_RFLAGS.write(legal_flags(from.read(offset_of!(RunPage, rflags))));
+    lp.parked = Some(Parked::park(config().present, &run.state.switched));
+    if config().present.xcr0 {
+        run.state.xsave.restore();
+    }
+
+    let mut init = false;
+    let kind = run_loop(lp, run, &mut init);
+
+    if config().present.xcr0 {
+        run.state.xsave.save();
+    }
+    if let Some(parked) = lp.parked.take() {
+        run.state.switched = parked.restore();
+    }
+    run.publish(kind);
+    if insn::vmclear(spa).and_then(|()| insn::vmptrld(lp.vmcs)).is_err() {
+        panic!("VMPTRLD of the root failed");
+    }
+    init
+}
+
+/// RFLAGS without reserved bits, and without VM in long mode, where VM entry refuses it.
+fn legal_flags(value: u64) -> u64 {
+    const DEFINED: u64 = 0x3f_7fd5;
+    const VM: u64 = 1 << 17;
+    let long = vmcs::GUEST_EFER.read() & efer::LMA != 0;
+    let value = value & DEFINED | 2;
+    if long {
+        value & !VM
+    } else {
+        value
+    }
+}
+
+fn run_loop(lp: &mut Lp, run: &mut Run<'_>, init: &mut bool) -> ExitKind {
+    let mut launched = false;
+    let mut look = true;
+    loop {
+        if run.vp.kicked.swap(false, Ordering::SeqCst) {
+            return ExitKind::Interrupted;
+        }
+        if look || run.vp.posted.any() {
+            if let Some(kind) = interrupt::prepare(run) {
+                return kind;
+            }
+        }
+        arm_timer(lp, run);
+        if machine::catch_up(lp.index) {
+            lp.stats.get().flushes += 1;
+        }
+        match enter(&mut run.state.gpr, launched) {
+            Entered::Exited => {}
+            // The root gets it on the way back.
+            Entered::Nmi => {
+                run.state.event = Event::withdrawn();
+                return ExitKind::Interrupted;
+            }
+            Entered::Failed => {
+                run.page.qualification = u64::from(vmcs::INSTRUCTION_ERROR.read());
+                return ExitKind::BadState;
+            }
+        }
+        launched = true;
+        let full = vmcs::EXIT_REASON.read();
+        let exit = full & 0xffff;
+        let counter = (exit as usize).min(EXIT_REASONS - 1);
+        lp.stats.get().child_exits[counter] += 1;
+        run.state.stats.exits[counter] += 1;
+        run.page.reason = exit;
+        if death::is_dead() {
+            death::leave_dead(lp);
+        }
+        if full & reason::ENTRY_FAILED != 0 {
+            run.page.qualification = vmcs::EXIT_QUALIFICATION.read();
+            return ExitKind::BadState;
+        }
+        run.state.event = Event::interrupted();
+        match exit {
+            reason::EXTERNAL_INTERRUPT => return ExitKind::Interrupted,
+            reason::INIT => {
+                *init = true;
+                return ExitKind::Interrupted;
+            }
+            _ => {}
+        }
+        match child_exit::handle(lp, run, exit) {
+            Next::Enter => {
+                run.state.stats.handled += 1;
+                look = run.state.event.is_some();
+            }
+            Next::Look => {
+                run.state.stats.handled += 1;
+                look = true;
+            }
+            Next::Root(kind) => return kind,
+        }
+    }
+}
+
+/// Sets the VMX-preemption timer for the local APIC's timer. If that is due now, the guest exits
+/// before its first instruction, but after what is being delivered.
+fn arm_timer(lp: &Lp, run: &mut Run<'_>) {
+    let ticks = match run.state.apic.deadline() {
+        None => u32::MAX,
+        Some(deadline) => {
+            let left = deadline.saturating_sub(insn::rdtsc());
+            u32::try_from(left >> lp.caps.preemption_shift).unwrap_or(u32::MAX)
+        }
+    };
+    vmcs::PREEMPTION_TIMER.write(ticks);
+}
+
+impl Run<'_> {
+    /// Writes the VP's registers, and what there is to tell, to the page that the root sees.
+    fn publish(&mut self, kind: ExitKind) {
+        let to = self.state.run_page();
+        self.state.gpr[RSP] = vmcs::GUEST_RSP.read();
+        let rip = vmcs::GUEST_RIP.read();
+        let rflags = vmcs::GUEST_RFLAGS.read();
+        if kind == ExitKind::Interrupted {
+            to.write(offset_of!(RunPage, gpr), self.state.gpr);
+            to.write(offset_of!(RunPage, rip), rip);
+            to.write(offset_of!(RunPage, rflags), rflags);
+            to.write(offset_of!(RunPage, wake), self.page.wake);
+            to.write(offset_of!(RunPage, exit), kind as u32);
+            return;
+        }
+        self.state.stats.to_root += 1;
+        let rules = &config().child_rules;
+        let page = &mut self.page;
+        page.gpr = self.state.gpr;
+        page.rip = rip;
+        page.rflags = rflags;
+        page.exit = kind as u32;
+        page.cpl = crate::event::cpl();
+        page.cr0 = rules.cr0();
+        page.cr3 = vmcs::GUEST_CR3.read();
+        page.cr4 = rules.cr4();
+        page.cr8 = u64::from(self.state.apic.tpr() >> 4);
+        page.efer = vmcs::GUEST_EFER.read();
+        page.es = vmcs::ES.read();
+        page.cs = vmcs::CS.read();
+        page.ss = vmcs::SS.read();
+        page.ds = vmcs::DS.read();
+        page.interruptibility = u64::from(vmcs::GUEST_INTERRUPTIBILITY.read());
+        if kind == ExitKind::Halted {
+            let wake = self.state.apic.deadline();
+            page.wake_valid = u32::from(wake.is_some());
+            page.wake_tsc = wake.unwrap_or(0);
+        }
+        to.write(0, self.page);
+    }
+}

@@ -1,0 +1,386 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! VM exits of children: one short handler for each reason.
+
+use crate::apic::regs::Effect;
+use crate::arch::insn;
+use crate::arch::lp::Lp;
+use crate::arch::root_memory::Hostile;
+use crate::arch::vmcs::{self, reason};
+use crate::arch::{msr, public};
+use crate::child::{Next, Run};
+use crate::control_registers;
+use crate::event::{self, blocking, Event};
+use crate::interrupt;
+use crate::machine::config;
+use crate::partition::{self, APIC_GPA};
+use crate::policy::cpuid::ChildCpu;
+use crate::policy::msr::Msr;
+use crate::policy::{self, Gp};
+use crate::vp::Activity;
+use hvabi::log::Level;
+use hvabi::vp::gpr::{RAX, RBX, RCX, RDX, RSP};
+use hvabi::vp::ExitKind;
+
+/// Handles an exit, with the child's VMCS current and its state in the processor.
+pub fn handle(lp: &mut Lp, run: &mut Run<'_>, exit: u32) -> Next {
+    match exit {
+        reason::CPUID => cpuid(run),
+        reason::HLT => {
+            event::skip_instruction();
+            run.state.activity = Activity::Halted;
+            Next::Look
+        }
+        reason::IO => port(run),
+        reason::EPT_VIOLATION => memory(run),
+        reason::APIC_WRITE => {
+            let offset = vmcs::EXIT_QUALIFICATION.read() as u16;
+            let effect = run.state.apic.written(offset, insn::rdtsc());
+            apic_effect(run, effect)
+        }
+        reason::RDMSR => rdmsr(run),
+        reason::WRMSR => wrmsr(run),
+        reason::CR_ACCESS => control_register(run),
+        reason::XSETBV => xsetbv(run),
+        reason::EXCEPTION_NMI => exception(lp, run),
+        reason::PREEMPTION_TIMER
+        | reason::INTERRUPT_WINDOW
+        | reason::NMI_WINDOW
+        | reason::TPR_BELOW_THRESHOLD => Next::Look,
+        reason::VMCALL => vmcall(run),
+        // Caches are the machine's, and coherent: nothing is left to do.
+        reason::INVD | reason::WBINVD => {
+            event::skip_instruction();
+            Next::Enter
+        }
+        reason::RDPMC => inject(run, Event::GP),
+        // Instructions that CPUID says are not there.
+        reason::GETSEC
+        | reason::VMCLEAR..=reason::VMXON
+        | reason::INVEPT
+        | reason::INVVPID
+        | reason::VMFUNC
+        | reason::MWAIT
+        | reason::MONITOR
+        | reason::ENCLS
+        | reason::PCONFIG => inject(run, Event::UD),
+        reason::APIC_ACCESS => {
+            // What the processor does not virtualize: a register that is not one.
+            let qualification = vmcs::EXIT_QUALIFICATION.read();
+            run.page.gpa = APIC_GPA | qualification & 0xfff;
+            run.page.gla_valid = 0;
+            run.page.access = if qualification >> 12 & 0xf == 1 { 2 } else { 1 };
+            to_root(run, ExitKind::Memory)
+        }
+        reason::TRIPLE_FAULT => to_root(run, ExitKind::TripleFault),
+        _ => {
+            let qualification = vmcs::EXIT_QUALIFICATION.read();
+            public::log(
+                lp.index,
+                Level::Error,
+                format_args!(
+                    "partition {} VP {}: exit {exit} at {:#x}, qualification {qualification:#x}",
+                    run.number,
+                    run.vp.index,
+                    vmcs::GUEST_RIP.read()
+                ),
+            );
+            to_root(run, ExitKind::Unexpected)
+        }
+    }
+}
+
+fn to_root(run: &mut Run<'_>, kind: ExitKind) -> Next {
+    run.page.qualification = vmcs::EXIT_QUALIFICATION.read();
+    run.page.instruction_len = vmcs::EXIT_LENGTH.read();
+    Next::Root(kind)
+}
+
+/// Has the next entry deliver a fault of the instruction that exited.
+fn inject(run: &mut Run<'_>, event: Event) -> Next {
+    run.state.event = Some(event);
+    Next::Enter
+}
+
+fn cpuid(run: &mut Run<'_>) -> Next {
+    let gpr = &mut run.state.gpr;
+    let (leaf, subleaf) = (gpr[RAX] as u32, gpr[RCX] as u32);
+    let config = config();
+    let cpu = ChildCpu {
+        apic_id: run.vp.index,
+        vp_count: run.vp_count,
+        cr4: config.child_rules.cr4(),
+        xcr0: if config.present.xcr0 { insn::xgetbv() } else { 1 },
+        clock: config.clock,
+        xsave: &config.xsave,
+        xsaves: config.present.xss,
+        apic_enabled: run.state.apic.present(),
+    };
+    let [eax, ebx, ecx, edx] =
+        policy::cpuid::child(leaf, subleaf, insn::cpuid(leaf, subleaf), &cpu);
+    gpr[RAX] = u64::from(eax);
+    gpr[RBX] = u64::from(ebx);
+    gpr[RCX] = u64::from(ecx);
+    gpr[RDX] = u64::from(edx);
+    event::skip_instruction();
+    Next::Enter
+}
+
+/// IN, OUT, INS, OUTS (SDM vol. 3, table 28-5).
+fn port(run: &mut Run<'_>) -> Next {
+    let qualification = vmcs::EXIT_QUALIFICATION.read();
+    let flag = |bit: u32| (qualification >> bit & 1) as u8;
+    let page = &mut run.page;
+    page.port = (qualification >> 16) as u16;
+    page.port_size = (qualification & 7) as u8 + 1;
+    page.port_in = flag(3);
+    page.port_string = flag(4);
+    page.port_rep = flag(5);
+    page.gla_valid = u32::from(flag(4));
+    page.gla = if flag(4) != 0 { vmcs::GUEST_LINEAR_ADDRESS.read() } else { 0 };
+    to_root(run, ExitKind::Port)
+}
+
+/// An access to a GPA that is not mapped, or not so (SDM vol. 3, table 28-7).
+fn memory(run: &mut Run<'_>) -> Next {
+    const LINEAR_VALID: u64 = 1 << 7;
+    const NMI_UNBLOCKING: u64 = 1 << 12;
+    let qualification = vmcs::EXIT_QUALIFICATION.read();
+    if qualification & NMI_UNBLOCKING != 0 && run.state.event.is_none() {
+        let state = vmcs::GUEST_INTERRUPTIBILITY.read();
+        vmcs::GUEST_INTERRUPTIBILITY.write(state | blocking::NMI);
+    }
+    let page = &mut run.page;
+    page.gpa = vmcs::GUEST_PHYSICAL_ADDRESS.read();
+    page.gla_valid = u32::from(qualification & LINEAR_VALID != 0);
+    page.gla = vmcs::GUEST_LINEAR_ADDRESS.read();
+    page.access = (qualification & 7) as u8;
+    to_root(run, ExitKind::Memory)
+}
+
+/// Carries out what a write to the local APIC asks for.
+fn apic_effect(run: &mut Run<'_>, effect: Effect) -> Next {
+    run.vp.posted.publish(run.state.apic.address());
+    match effect {
+        Effect::None | Effect::Timer | Effect::Eoi { level: None } => Next::Look,
+        Effect::Eoi { level: Some(vector) } => {
+            run.page.vector = vector;
+            Next::Root(ExitKind::Eoi)
+        }
+        Effect::Ipi(ipi) => {
+            if let Ok(partition) = partition::lock(run.number) {
+                let set = interrupt::send(&partition, Some(run.vp.index), ipi, false);
+                run.page.wake |= set & !(1 << run.vp.index);
+            }
+            if run.page.wake != 0 {
+                // The others wait for the root to wake or interrupt them.
+                return Next::Root(ExitKind::Interrupted);
+            }
+            Next::Look
+        }
+    }
+}
+
+fn rdmsr(run: &mut Run<'_>) -> Next {
+    match read_msr(run, run.state.gpr[RCX] as u32) {
+        Ok(value) => {
+            run.state.gpr[RAX] = value & 0xffff_ffff;
+            run.state.gpr[RDX] = value >> 32;
+            event::skip_instruction();
+            Next::Enter
+        }
+        Err(Gp) => inject(run, Event::GP),
+    }
+}
+
+fn read_msr(run: &mut Run<'_>, index: u32) -> Result<u64, Gp> {
+    let state = &mut *run.state;
+    match Msr::decode(index, &config().msrs).ok_or(Gp)? {
+        Msr::ApicBase => Ok(state.apic.base()),
+        Msr::X2Apic(offset) => state.apic.msr_read(offset, insn::rdtsc()),
+        Msr::Tsc => Ok(insn::rdtsc().wrapping_add(state.tsc_offset)),
+        Msr::TscAdjust => Ok(state.tsc_adjust),
+        Msr::TscDeadline => Ok(state.apic.tsc_deadline()),
+        Msr::Efer => Ok(vmcs::GUEST_EFER.read()),
+        Msr::DebugCtl => Ok(vmcs::GUEST_DEBUGCTL.read()),
+        Msr::PredCmd | Msr::FlushCmd => Err(Gp),
+        Msr::State(stored) => state.msrs.read(stored),
+    }
+}
+
+fn wrmsr(run: &mut Run<'_>) -> Next {
+    let index = run.state.gpr[RCX] as u32;
+    let value = run.state.gpr[RAX] & 0xffff_ffff | run.state.gpr[RDX] << 32;
+    match write_msr(run, index, value) {
+        Ok(effect) => {
+            event::skip_instruction();
+            match effect {
+                Some(effect) => apic_effect(run, effect),
+                None => Next::Enter,
+            }
+        }
+        Err(Gp) => inject(run, Event::GP),
+    }
+}
+
+/// The effect on the local APIC, if the MSR is one of its.
+fn write_msr(run: &mut Run<'_>, index: u32, value: u64) -> Result<Option<Effect>, Gp> {
+    let state = &mut *run.state;
+    let caps = &config().msrs;
+    match Msr::decode(index, caps).ok_or(Gp)? {
+        Msr::ApicBase => {
+            // The page cannot move: only the address after RESET is offered.
+            let address = value & 0x000f_ffff_ffff_f000;
+            if address != APIC_GPA {
+                return Err(Gp);
+            }
+            state.apic.write_base(value, caps.phys_bits)?;
+            return Ok(Some(Effect::None));
+        }
+        Msr::X2Apic(offset) => {
+            return state.apic.msr_write(offset, value, insn::rdtsc()).map(Some);
+        }
+        Msr::Tsc => {
+            let offset = value.wrapping_sub(insn::rdtsc());
+            state.move_clock(offset);
+        }
+        Msr::TscAdjust => {
+            let offset = state.tsc_offset.wrapping_add(value.wrapping_sub(state.tsc_adjust));
+            state.move_clock(offset);
+        }
+        Msr::TscDeadline => {
+            // The timer is set at each entry: no need to look at the APIC.
+            state.apic.write_tsc_deadline(value, state.tsc_offset, insn::rdtsc());
+        }
+        Msr::Efer => {
+            let new = policy::cr::write_efer(value, &config().child_rules.mode())?;
+            control_registers::set_efer(new);
+        }
+        Msr::DebugCtl => vmcs::GUEST_DEBUGCTL.write(policy::msr::write_debugctl(value)?),
+        Msr::PredCmd => insn::wrmsr(msr::PRED_CMD, caps.write_pred_cmd(value)?),
+        Msr::FlushCmd => insn::wrmsr(msr::FLUSH_CMD, caps.write_flush_cmd(value)?),
+        Msr::State(stored) => {
+            state.msrs.write(stored, value, caps)?;
+            if config().present.spec_ctrl && index == msr::SPEC_CTRL {
+                insn::wrmsr(msr::SPEC_CTRL, value);
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// MOV to CR0 or CR4 that touches a bit that is not the child's. CLTS and LMSW never do.
+fn control_register(run: &mut Run<'_>) -> Next {
+    let qualification = vmcs::EXIT_QUALIFICATION.read();
+    let (number, access) = (qualification & 0xf, qualification >> 4 & 3);
+    if access != 0 || (number != 0 && number != 4) {
+        return to_root(run, ExitKind::Unexpected);
+    }
+    let register = (qualification >> 8 & 0xf) as usize;
+    let value =
+        if register == RSP { vmcs::GUEST_RSP.read() } else { run.state.gpr[register] };
+    let rules = &config().child_rules;
+    let mode = rules.mode();
+    let write = match number {
+        0 => rules.policy.write_cr0(value, &mode),
+        _ => rules.policy.write_cr4(value, &mode),
+    };
+    let Ok(write) = write else { return inject(run, Event::GP) };
+    if write.load_pdptes && load_pdptes(run, mode.cr3).is_err() {
+        return inject(run, Event::GP);
+    }
+    rules.apply(number, &write);
+    if write.flush {
+        insn::invvpid_one(run.state.vpid);
+    }
+    event::skip_instruction();
+    Next::Enter
+}
+
+/// Loads the four PDPTEs, as MOV to a control register does with PAE paging (SDM vol. 3, 5.4.1).
+fn load_pdptes(run: &Run<'_>, cr3: u64) -> Result<(), Gp> {
+    const PRESENT: u64 = 1;
+    const RESERVED: u64 = 0x1e6;
+    let base = cr3 & 0xffff_ffe0;
+    let spa = partition::lock(run.number).map_err(|_| Gp)?.translate(base).ok_or(Gp)?;
+    let fields = [
+        vmcs::GUEST_PDPTE0,
+        vmcs::GUEST_PDPTE1,
+        vmcs::GUEST_PDPTE2,
+        vmcs::GUEST_PDPTE3,
+    ];
+    let page = Hostile::owned_by_root(spa);
+    let entries: [u64; 4] =
+        core::array::from_fn(|index| page.read((spa & 0xfff) as usize + index * 8));
+    let width = config().caps.phys_bits.min(52);
+    let bad = |entry: &u64| entry & PRESENT != 0 && (entry & RESERVED != 0 || entry >> width != 0);
+    if entries.iter().any(bad) {
+        return Err(Gp);
+    }
+    for (field, entry) in fields.into_iter().zip(entries) {
+        field.write(entry);
+    }
+    Ok(())
+}
+
+fn xsetbv(run: &mut Run<'_>) -> Next {
+    let gpr = &run.state.gpr;
+    let value = gpr[RAX] & 0xffff_ffff | gpr[RDX] << 32;
+    if event::cpl() != 0 || gpr[RCX] as u32 != 0 {
+        return inject(run, Event::GP);
+    }
+    match policy::xsave::write_xcr0(value, config().xsave.offered()) {
+        Ok(value) => {
+            insn::xsetbv(value);
+            event::skip_instruction();
+            Next::Enter
+        }
+        Err(Gp) => inject(run, Event::GP),
+    }
+}
+
+/// An NMI, which is the root's, or an exception that is taken here to be given back.
+fn exception(lp: &mut Lp, run: &mut Run<'_>) -> Next {
+    const NMI_UNBLOCKING: u32 = 1 << 12;
+    let info = vmcs::EXIT_INFO.read();
+    let vector = info as u8;
+    if info & NMI_UNBLOCKING != 0 && run.state.event.is_none() {
+        let state = vmcs::GUEST_INTERRUPTIBILITY.read();
+        vmcs::GUEST_INTERRUPTIBILITY.write(state | blocking::NMI);
+    }
+    match vector {
+        2 => {
+            lp.set_nmi();
+            Next::Root(ExitKind::Interrupted)
+        }
+        1 => {
+            // The exit leaves DR6 alone: the exit qualification is what belongs in it.
+            const CONDITIONS: u64 = 0xf | 1 << 13 | 1 << 14;
+            let found = vmcs::EXIT_QUALIFICATION.read() & CONDITIONS;
+            let kept = insn::read_dr6() & !0xf;
+            insn::write_dr6(kept | found);
+            // DR7.GD is cleared on the way to the handler.
+            vmcs::GUEST_DR7.write(vmcs::GUEST_DR7.read() & !(1 << 13));
+            inject(run, Event::exited(info))
+        }
+        17 => inject(run, Event::exited(info)),
+        18 => {
+            // The machine's own trouble: the root is told as if it had been running.
+            public::log(lp.index, Level::Warning, format_args!("machine check in a child"));
+            lp.machine_check = true;
+            Next::Root(ExitKind::Interrupted)
+        }
+        _ => to_root(run, ExitKind::Unexpected),
+    }
+}
+
+/// A hypercall of the child: there are none yet, so every number is an unknown one.
+fn vmcall(run: &mut Run<'_>) -> Next {
+    const NO_SUCH_CALL: u64 = u64::MAX;
+    if event::cpl() != 0 {
+        return inject(run, Event::UD);
+    }
+    run.state.gpr[RAX] = NO_SUCH_CALL;
+    event::skip_instruction();
+    Next::Enter
+}

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Reading and writing the state of a VP that does not run.
+
+use crate::arch::insn;
+use crate::arch::lp::Lp;
+use crate::arch::root_memory::Hostile;
+use crate::arch::vmcs::{self, SegmentFields};
+use crate::event::{blocking, Event};
+use crate::machine::config;
+use crate::partition::{self, Answer};
+use crate::policy::cr::{efer, Mode};
+use crate::policy::msr::{canonical, pat_valid};
+use crate::policy::{cr, xsave};
+use crate::vp::{self, Activity, State};
+use hvabi::call::Status;
+use hvabi::state::{activity, group, Registers, StateKind, Table};
+use hvabi::vp::Segment;
+
+const REGISTERS: u64 = StateKind::Registers as u64;
+const XSAVE: u64 = StateKind::Xsave as u64;
+const APIC: u64 = StateKind::Apic as u64;
+const STATS: u64 = StateKind::Stats as u64;
+
+/// The page of the root that a call names.
+fn page(spa: u64) -> Answer<Hostile> {
+    partition::with_memory(|memory| partition::list(&memory.owners, spa))
+}
+
+/// [`Call::VpGet`](hvabi::call::Call::VpGet).
+pub fn get(lp: &Lp, number: u64, index: u64, kind: u64, spa: u64, groups: u64) -> Answer<u64> {
+    let page = page(spa)?;
+    let vp = vp::find(number, index)?;
+    let mut state = vp.state()?;
+    match kind {
+        REGISTERS => {
+            if groups & !group::ALL != 0 {
+                return Err((Status::BadArgument, 0));
+            }
+            let mut registers: Registers = page.read(0);
+            state.with_vmcs(lp, |state| read_registers(state, &mut registers, groups));
+            page.write(0, registers);
+        }
+        XSAVE => page.write(0, *state.xsave.words()),
+        APIC => {
+            let registers = state.apic.export(insn::rdtsc());
+            for (index, value) in registers.iter().enumerate() {
+                page.write(index * 4, *value);
+            }
+        }
+        STATS => page.write(0, state.stats),
+        _ => return Err((Status::BadArgument, 0)),
+    }
+    Ok(0)
+}
+
+/// [`Call::VpSet`](hvabi::call::Call::VpSet).
+pub fn set(lp: &Lp, number: u64, index: u64, kind: u64, spa: u64, groups: u64) -> Answer<u64> {
+    let page = page(spa)?;
+    let vp = vp::find(number, index)?;
+    let mut state = vp.state()?;
+    match kind {
+        REGISTERS => {
+            if groups & !group::ALL != 0 {
+                return Err((Status::BadArgument, 0));
+            }
+            let registers: Registers = page.read(0);
+            state
+                .with_vmcs(lp, |state| write_registers(state, &registers, groups))
+                .map_err(|group| (Status::BadArgument, u64::from(group.trailing_zeros())))?;
+        }
+        XSAVE => {
+            let words: [u64; 512] = page.read(0);
+            let xcr0 = state.switched.xcr0;
+            state.xsave.set(&words, xcr0);
+        }
+        APIC => {
+            let mut registers = [0; 1024];
+            for (index, value) in registers.iter_mut().enumerate() {
+                *value = page.read(index * 4);
+            }
+            state.apic.import(&registers, insn::rdtsc());
+        }
+        _ => return Err((Status::BadArgument, 0)),
+    }
+    vp.posted.publish(state.apic.address());
+    Ok(0)
+}
+
+fn table(base: vmcs::Field<u64>, limit: vmcs::Field<u32>) -> Table {
+    Table { base: base.read(), limit: limit.read(), reserved: 0 }
+}
+
+fn segments(registers: &mut Registers) -> [(SegmentFields, &mut Segment); 8] {
+    [
+        (vmcs::ES, &mut registers.es),
+        (vmcs::CS, &mut registers.cs),
+        (vmcs::SS, &mut registers.ss),
+        (vmcs::DS, &mut registers.ds),
+        (vmcs::FS, &mut registers.fs),
+        (vmcs::GS, &mut registers.gs),
+        (vmcs::LDTR, &mut registers.ldtr),
+        (vmcs::TR, &mut registers.tr),
+    ]
+}
+
+fn read_registers(state: &State, registers: &mut Registers, groups: u64) {
+    let wanted = |group: u64| groups & group != 0;
+    if wanted(group::SEGMENTS) {
+        for (fields, segment) in segments(registers) {
+            *segment = fields.read();
+        }
+        registers.gdtr = table(vmcs::GUEST_GDTR_BASE, vmcs::GUEST_GDTR_LIMIT);
+        registers.idtr = table(vmcs::GUEST_IDTR_BASE, vmcs::GUEST_IDTR_LIMIT);
+    }
+    if wanted(group::CONTROL) {
+        let mode = config().child_rules.mode();
+        registers.cr0 = mode.cr0;
+        registers.cr2 = state.switched.cr2;
+        registers.cr3 = mode.cr3;
+        registers.cr4 = mode.cr4;
+        registers.efer = mode.efer;
+    }
+    if wanted(group::CR8) {
+        registers.cr8 = u64::from(state.apic.tpr() >> 4);
+    }
+    if wanted(group::XCR) {
+        registers.xcr0 = state.switched.xcr0;
+        registers.xss = 0;
+    }
+    if wanted(group::SYSCALL) {
+        registers.star = state.switched.star;
+        registers.lstar = state.switched.lstar;
+        registers.cstar = state.switched.cstar;
+        registers.sfmask = state.switched.sfmask;
+        registers.kernel_gs_base = state.switched.kernel_gs_base;
+        registers.tsc_aux = state.switched.tsc_aux;
+    }
+    if wanted(group::SYSENTER) {
+        registers.sysenter_cs = u64::from(vmcs::GUEST_SYSENTER_CS.read());
+        registers.sysenter_esp = vmcs::GUEST_SYSENTER_ESP.read();
+        registers.sysenter_eip = vmcs::GUEST_SYSENTER_EIP.read();
+        registers.pat = vmcs::GUEST_PAT.read();
+    }
+    if wanted(group::DEBUG) {
+        registers.dr = state.switched.dr;
+        registers.dr6 = state.switched.dr6;
+        registers.dr7 = vmcs::GUEST_DR7.read();
+    }
+    if wanted(group::APIC_BASE) {
+        registers.apic_base = state.apic.base();
+    }
+    if wanted(group::TIME) {
+        registers.tsc = insn::rdtsc().wrapping_add(state.tsc_offset);
+        registers.tsc_deadline = state.apic.tsc_deadline();
+    }
+    if wanted(group::EVENT) {
+        registers.event = state.event.map_or(0, Event::info);
+        registers.event_error = state.event.map_or(0, Event::error);
+        registers.interruptibility = vmcs::GUEST_INTERRUPTIBILITY.read();
+        registers.activity = match state.activity {
+            Activity::Active => activity::ACTIVE,
+            Activity::Halted => activity::HALTED,
+            Activity::WaitForSipi => activity::WAIT_FOR_SIPI,
+        };
+    }
+    if wanted(group::MTRR) {
+        registers.mtrr_def_type = state.msrs.mtrr_def_type;
+        registers.mtrr_fixed = state.msrs.mtrr_fixed;
+        registers.mtrr_variable = state.msrs.mtrr_variable;
+    }
+}
+
+/// `Ok` if what a group must fulfil holds.
+fn check(holds: bool, group: u64) -> Result<(), u64> {
+    if holds {
+        Ok(())
+    } else {
+        Err(group)
+    }
+}
+
+/// Sets groups of registers, all or none; an error is the group at fault. What depends on several
+/// groups (a segment's type on the mode, say) VM entry checks, and then the VP does not run.
+fn write_registers(state: &mut State, new: &Registers, groups: u64) -> Result<(), u64> {
+    let mut new = *new;
+    let wanted = |group: u64| groups & group != 0;
+    let config = config();
+    let mut event = None;
+
+    // First everything that can be refused.
+    if wanted(group::CONTROL) {
+        let long = new.efer & efer::LMA != 0;
+        let mode = Mode { cr0: new.cr0, cr3: new.cr3, cr4: new.cr4, efer: new.efer, cs_l: long };
+        let known = efer::SCE | efer::LME | efer::LMA | efer::NXE;
+        let width = config.caps.phys_bits.min(52);
+        check(
+            config.child_rules.policy.consistent(&mode)
+                && new.efer & !known == 0
+                && new.cr3 >> width == 0,
+            group::CONTROL,
+        )?;
+    }
+    check(!wanted(group::CR8) || cr::write_cr8(new.cr8).is_ok(), group::CR8)?;
+    if wanted(group::XCR) {
+        let valid = xsave::write_xcr0(new.xcr0, config.xsave.offered()).is_ok();
+        check(valid && new.xss == 0, group::XCR)?;
+    }
+    if wanted(group::SYSCALL) {
+        let addresses = [new.lstar, new.cstar, new.kernel_gs_base];
+        check(
+            addresses.into_iter().all(canonical)
+                && new.sfmask >> 32 == 0
+                && new.tsc_aux >> 32 == 0,
+            group::SYSCALL,
+        )?;
+    }
+    if wanted(group::SYSENTER) {
+        check(
+            canonical(new.sysenter_esp)
+                && canonical(new.sysenter_eip)
+                && new.sysenter_cs >> 32 == 0
+                && pat_valid(new.pat),
+            group::SYSENTER,
+        )?;
+    }
+    if wanted(group::DEBUG) {
+        check(new.dr6 >> 32 == 0 && new.dr7 >> 32 == 0, group::DEBUG)?;
+    }
+    if wanted(group::EVENT) {
+        let blocked = blocking::STI | blocking::MOV_SS | blocking::NMI;
+        if new.event & 1 << 31 != 0 {
+            event = Event::from_root(new.event, new.event_error);
+            check(event.is_some(), group::EVENT)?;
+        }
+        check(
+            new.interruptibility & !blocked == 0
+                && new.interruptibility & 3 != 3
+                && matches!(
+                    new.activity,
+                    activity::ACTIVE | activity::HALTED | activity::WAIT_FOR_SIPI
+                ),
+            group::EVENT,
+        )?;
+    }
+    if wanted(group::MTRR) {
+        let (fixed, variable) = (new.mtrr_fixed, new.mtrr_variable);
+        let mut msrs = state.msrs;
+        let done = msrs.set_mtrrs(new.mtrr_def_type, &fixed, &variable, &config.msrs);
+        check(done.is_ok(), group::MTRR)?;
+        state.msrs = msrs;
+    }
+    if wanted(group::APIC_BASE) {
+        let done = state.apic.write_base(new.apic_base, config.caps.phys_bits);
+        check(done.is_ok(), group::APIC_BASE)?;
+    }
+
+    if wanted(group::SEGMENTS) {
+        for (fields, segment) in segments(&mut new) {
+            fields.write(segment);
+        }
+        vmcs::GUEST_GDTR_BASE.write(new.gdtr.base);
+        vmcs::GUEST_GDTR_LIMIT.write(new.gdtr.limit);
+        vmcs::GUEST_IDTR_BASE.write(new.idtr.base);
+        vmcs::GUEST_IDTR_LIMIT.write(new.idtr.limit);
+    }
+    if wanted(group::CONTROL) {
+        let mode =
+            Mode { cr0: new.cr0, cr3: new.cr3, cr4: new.cr4, efer: new.efer, cs_l: false };
+        config.child_rules.set_mode(&mode);
+        state.switched.cr2 = new.cr2;
+        // The processor may remember translations of another address space.
+        insn::invvpid_one(state.vpid);
+    }
+    if wanted(group::CR8) {
+        state.apic.set_tpr((new.cr8 as u8) << 4);
+    }
+    if wanted(group::XCR) {
+        state.switched.xcr0 = new.xcr0;
+    }
+    if wanted(group::SYSCALL) {
+        state.switched.star = new.star;
+        state.switched.lstar = new.lstar;
+        state.switched.cstar = new.cstar;
+        state.switched.sfmask = new.sfmask;
+        state.switched.kernel_gs_base = new.kernel_gs_base;
+        state.switched.tsc_aux = new.tsc_aux;
+    }
+    if wanted(group::SYSENTER) {
+        vmcs::GUEST_SYSENTER_CS.write(new.sysenter_cs as u32);
+        vmcs::GUEST_SYSENTER_ESP.write(new.sysenter_esp);
+        vmcs::GUEST_SYSENTER_EIP.write(new.sysenter_eip);
+        vmcs::GUEST_PAT.write(new.pat);
+    }
+    if wanted(group::DEBUG) {
+        state.switched.dr = new.dr;
+        state.switched.dr6 = new.dr6;
+        vmcs::GUEST_DR7.write(new.dr7);
+    }
+    if wanted(group::TIME) {
+        let now = insn::rdtsc();
+        state.tsc_offset = new.tsc.wrapping_sub(now);
+        vmcs::TSC_OFFSET.write(state.tsc_offset);
+        state.apic.write_tsc_deadline(new.tsc_deadline, state.tsc_offset, now);
+    }
+    if wanted(group::EVENT) {
+        state.event = event;
+        vmcs::GUEST_INTERRUPTIBILITY.write(new.interruptibility);
+        state.activity = match new.activity {
+            activity::HALTED => Activity::Halted,
+            activity::WAIT_FOR_SIPI => Activity::WaitForSipi,
+            _ => Activity::Active,
+        };
+    }
+    Ok(())
+}
