@@ -84,8 +84,15 @@ static void enter(int vcpu)
 	};
 	struct kvm_segment data = code;
 	struct kvm_regs regs = { .rip = KERNEL, .rsi = ZERO_PAGE, .rflags = 2 };
+	/* IA32_MISC_ENABLE with fast strings on, as firmware leaves it. */
+	struct { struct kvm_msrs list; struct kvm_msr_entry entry; } msrs = {
+		.list = { .nmsrs = 1 },
+		.entry = { .index = 0x1a0, .data = 1 },
+	};
 	struct kvm_sregs sregs;
 
+	if (ioctl(vcpu, KVM_SET_MSRS, &msrs) != 1)
+		die("KVM_SET_MSRS: %s", strerror(errno));
 	data.selector = 0x18;
 	data.type = 3;
 	if (ioctl(vcpu, KVM_GET_SREGS, &sregs))

@@ -3,7 +3,8 @@
  * What exits cost.
  *
  *   hvbench exits kvm|hvmod      run the guest, print a line for each operation
- *   hvbench until TEXT COMMAND   run COMMAND until it prints TEXT, print TSC ticks
+ *   hvbench until TEXT COMMAND   pass on what COMMAND prints (to stderr) until
+ *                                it is TEXT, print TSC ticks since the start
  *   hvbench boot KERNEL INITRD CMDLINE MIB   boot Linux under KVM
  *
  * Lines are tab-separated. exits: name, samples, least, median, 99th percentile,
@@ -134,13 +135,12 @@ static int until(const char *text, char **argv)
 	for (;;) {
 		ssize_t got = read(ends[0], output + length, sizeof(output) - 1 - length);
 
-		if (got <= 0) {
-			fwrite(output, 1, length, stderr);
+		if (got <= 0)
 			die("%s ended without saying '%s'", argv[0], text);
-		}
 		length += got;
 		output[length] = 0;
 		end = tsc();
+		fwrite(output + length - got, 1, got, stderr);
 		if (strstr(output, text))
 			break;
 		if (length == sizeof(output) - 1)
