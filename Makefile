@@ -53,8 +53,8 @@ man: hvctl
 clippy:
 	@hvmod/check-kdir "$(KDIR)" "$(RUSTC)"
 	+@$(MAKE) --no-print-directory -C "$(KDIR)" M=$(CURDIR) MO=$(module-out)-clippy CLIPPY=1 modules
-	+@cd rust/hvcore && $(CARGO) clippy --target-dir $(cargo-out) --all-targets -- -D warnings
-	+@cd hvctl-user && $(CARGO) clippy --target-dir $(cargo-out) --locked --all-targets -- -D warnings
+	+@cd rust/hvcore && $(CARGO) clippy --target-dir $(cargo-out) -- -D warnings -A clippy::precedence
+	+@cd hvctl-user && $(CARGO) clippy --target-dir $(cargo-out) --locked -- -D warnings
 
 endif
 

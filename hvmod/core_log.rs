@@ -15,30 +15,6 @@ use kernel::{
 /// Number of the first record that was not looked at for [`forward`].
 static NEXT: Atomic<u64> = Atomic::new(1);
 
-/// Record number `seq`, or why there is none.
-pub(crate) enum Slot {
-    /// It is there.
-    Record(LogRecord),
-    /// It was overwritten.
-    Lost,
-    /// It is not written yet.
-    NotYet,
-}
-
-/// Reads record number `seq`.
-pub(crate) fn read(core: &Core, seq: u64) -> Slot {
-    let (Some(record), Some(after)) = (core.log_slot(seq), core.log_slot(seq)) else {
-        return Slot::NotYet;
-    };
-    if record.seq == seq && after.seq == seq {
-        Slot::Record(record)
-    } else if after.seq > seq {
-        Slot::Lost
-    } else {
-        Slot::NotYet
-    }
-}
-
 /// All records from number `seq` on that are still there, with the number of the next.
 pub(crate) struct Records<'a> {
     core: &'a Core,
@@ -70,17 +46,17 @@ impl Iterator for Records<'_> {
 
     fn next(&mut self) -> Option<LogRecord> {
         loop {
-            match read(self.core, self.next) {
-                Slot::Record(record) => {
-                    self.next += 1;
-                    return Some(record);
-                }
-                Slot::Lost => {
-                    self.next += 1;
-                    self.lost += 1;
-                }
-                Slot::NotYet => return None,
+            let record = self.core.log_slot(self.next)?;
+            // hvcore may have written it while it was copied.
+            let seq = self.core.log_slot(self.next)?.seq;
+            if seq < self.next {
+                return None;
             }
+            self.next += 1;
+            if seq == record.seq && seq == self.next - 1 {
+                return Some(record);
+            }
+            self.lost += 1;
         }
     }
 }

@@ -79,7 +79,13 @@ pub(crate) fn deposited_bytes(partition: PartitionId) -> u64 {
 
 /// Bytes that all partitions hold.
 pub(crate) fn all_deposited_bytes() -> u64 {
-    bytes_of(DEPOSITED.iter().skip(1).map(|pages| pages.load(Relaxed)).sum())
+    bytes_of(
+        DEPOSITED
+            .iter()
+            .skip(1)
+            .map(|pages| pages.load(Relaxed))
+            .sum(),
+    )
 }
 
 /// Bytes that hvcore holds for itself beyond its block.
@@ -103,16 +109,24 @@ pub(crate) fn partition_create() -> Result<PartitionId> {
 ///
 /// Process context.
 pub(crate) fn partition_destroy(partition: PartitionId) {
-    repeat(|| call(Call::PartitionDestroy, [partition.0, 0, 0, 0, 0]), |status| {
-        // A VP that is still on its way out: the IPIs of `sync_all` hurry it.
-        status == Status::Busy
-    });
+    repeat(
+        || call(Call::PartitionDestroy, [partition.0, 0, 0, 0, 0]),
+        |status| {
+            // A VP that is still on its way out: the IPIs of `sync_all` hurry it.
+            status == Status::Busy
+        },
+    );
     let Ok(list) = Page::new() else {
         pr_err!("no memory to take back that of partition {}\n", partition.0);
         return;
     };
     while let (Status::Ok, taken @ 1..) = repeat(
-        || call(Call::Withdraw, [partition.0, list.spa(), LIST_ITEMS as u64, 0, 0]),
+        || {
+            call(
+                Call::Withdraw,
+                [partition.0, list.spa(), LIST_ITEMS as u64, 0, 0],
+            )
+        },
         |_| false,
     ) {
         for spa in (0..taken as usize).map_while(|index| list.item(index)) {
@@ -169,9 +183,8 @@ pub(crate) fn gpa_map(
         last = status_of(&answer);
         match last {
             Status::Ok => return Ok(()),
-            Status::NoMemory => {
-                deposit(partition, answer.value.saturating_add(SLACK)).map_err(|error| (error, done))?
-            }
+            Status::NoMemory => deposit(partition, answer.value.saturating_add(SLACK))
+                .map_err(|error| (error, done))?,
             Status::NeedSync => sync_all(),
             Status::CoreLow => feed().map_err(|error| (error, done))?,
             _ => break,
@@ -249,7 +262,10 @@ pub(crate) fn assert_interrupt(
     word: u64,
     destination: u64,
 ) -> (Status, u64) {
-    call(Call::AssertInterrupt, [partition.0, word, destination, 0, 0])
+    call(
+        Call::AssertInterrupt,
+        [partition.0, word, destination, 0, 0],
+    )
 }
 
 /// Calls hvcore.
@@ -270,10 +286,7 @@ fn status_of(answer: &Answer) -> Status {
 
 /// Calls until hvcore wants neither other LPs to pass by nor memory of its own, and `again` does not
 /// say so.
-fn repeat(
-    attempt: impl Fn() -> (Status, u64),
-    again: impl Fn(Status) -> bool,
-) -> (Status, u64) {
+fn repeat(attempt: impl Fn() -> (Status, u64), again: impl Fn(Status) -> bool) -> (Status, u64) {
     let mut answer = attempt();
     for _ in 1..ATTEMPTS {
         match answer.0 {
@@ -304,10 +317,7 @@ fn feed() -> Result {
 }
 
 /// Calls, and gives the partition the memory that the call says is missing.
-fn with_deposit(
-    partition: PartitionId,
-    attempt: impl Fn() -> (Status, u64),
-) -> (Status, u64) {
+fn with_deposit(partition: PartitionId, attempt: impl Fn() -> (Status, u64)) -> (Status, u64) {
     for _ in 0..ATTEMPTS {
         let answer = repeat(&attempt, |_| false);
         let (Status::NoMemory, missing) = answer else {
@@ -385,10 +395,7 @@ pub(crate) fn error(status: Status) -> Error {
         Status::CoreDead => ENODEV,
         Status::BadCall | Status::BadArgument => EINVAL,
         // `Ok` is no error: somebody took the wrong branch.
-        Status::Ok
-        | Status::Dead
-        | Status::Unsupported
-        | Status::LaunchFailed => EIO,
+        Status::Ok | Status::Dead | Status::Unsupported | Status::LaunchFailed => EIO,
     }
 }
 

@@ -14,8 +14,7 @@ use crate::{
     lps, requirements,
     sys::{
         cpu::{self, Hotplug, HotplugCallback, HotplugLock},
-        deposit,
-        loaded,
+        deposit, loaded,
         notifier::{Events, Notifiers},
         trampoline::{self, Outcome},
         vmcall::vmcall,
@@ -190,7 +189,9 @@ fn wake_offline() -> KVec<u32> {
         match cpu::bring_online(cpu) {
             // Without memory for the note it stays online: no harm.
             Ok(()) => drop(woken.push(cpu, GFP_KERNEL)),
-            Err(error) => pr_crit!("CPU {cpu} is offline in hvcore and does not come back: {error:?}\n"),
+            Err(error) => {
+                pr_crit!("CPU {cpu} is offline in hvcore and does not come back: {error:?}\n")
+            }
         }
     }
     woken
@@ -210,7 +211,10 @@ fn explain(outcome: &Outcome) -> Error {
             EIO
         }
         status => {
-            pr_err!("hvcore failed to launch: status {status:?} ({}), {detail:#x}\n", outcome.status);
+            pr_err!(
+                "hvcore failed to launch: status {status:?} ({}), {detail:#x}\n",
+                outcome.status
+            );
             EIO
         }
     }

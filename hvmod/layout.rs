@@ -106,7 +106,10 @@ fn pool_pages(machine: &Machine, before: u64) -> u64 {
     let owners = (machine.ram_end.div_ceil(LARGE) * 16).div_ceil(PAGE);
     // The root's EPT: identity, so tables of level 3 over all physical addresses and, where it
     // cannot map 1 GiB at once, tables of level 2 over RAM and devices below 4 GiB.
-    let top = 1 + (1u64 << machine.address_bits.min(52)).div_ceil(512 * GIB).min(512);
+    let top = 1
+        + (1u64 << machine.address_bits.min(52))
+            .div_ceil(512 * GIB)
+            .min(512);
     let second = if machine.huge_ept {
         // Split where memory types change.
         16

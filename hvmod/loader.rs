@@ -177,12 +177,7 @@ fn this_machine() -> Result<Machine> {
 }
 
 /// Builds hvcore's address space; its CR3.
-fn map_all(
-    block: &Block,
-    layout: &Layout,
-    header: &ImageHeader,
-    machine: &Machine,
-) -> Result<u64> {
+fn map_all(block: &Block, layout: &Layout, header: &ImageHeader, machine: &Machine) -> Result<u64> {
     let tables = Tables {
         block,
         next: layout.tables,

@@ -97,8 +97,11 @@ impl<M: TableMemory> AddressSpace<M> {
         let mut offset = 0;
         while offset < size {
             let table = self.table_for(va + offset, page as u32)?;
-            self.memory
-                .set_entry(table, index(va + offset, page as u32), (spa + offset) | bits)?;
+            self.memory.set_entry(
+                table,
+                index(va + offset, page as u32),
+                (spa + offset) | bits,
+            )?;
             offset += page.bytes();
         }
         Ok(())
@@ -114,8 +117,11 @@ impl<M: TableMemory> AddressSpace<M> {
             } else {
                 let new = self.memory.new_table()?;
                 // Rights are narrowed by the leaf alone.
-                self.memory
-                    .set_entry(table, index(va, above), new | PRESENT | WRITABLE | ACCESSED)?;
+                self.memory.set_entry(
+                    table,
+                    index(va, above),
+                    new | PRESENT | WRITABLE | ACCESSED,
+                )?;
                 new
             };
         }

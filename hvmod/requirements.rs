@@ -73,7 +73,9 @@ fn no_vmx() -> Error {
             u32::from_le_bytes(*b"ntel"),
         ];
     if cpuid(1, 0).ecx & 1 << 31 != 0 {
-        pr_err!("this virtual machine has no VMX: enable nested virtualization for it on its host\n");
+        pr_err!(
+            "this virtual machine has no VMX: enable nested virtualization for it on its host\n"
+        );
     } else if intel {
         pr_err!("this processor has no VMX, or the firmware hides it: look for VT-x in the firmware's setup\n");
     } else {
@@ -147,7 +149,10 @@ pub(crate) fn missing(detail: u64) -> (&'static str, Error) {
     } else if is(Missing::Controls) {
         ("it lacks a VMX control that is needed", ENODEV)
     } else if is(Missing::Feature) {
-        ("a feature is on that hvcore cannot carry across (FRED?)", ENODEV)
+        (
+            "a feature is on that hvcore cannot carry across (FRED?)",
+            ENODEV,
+        )
     } else if is(Missing::Memory) {
         ("the memory for hvcore was counted too small", ENOMEM)
     } else {

@@ -16,8 +16,12 @@ pub(crate) fn limit() -> u32 {
 
 /// Number of CPUs that can ever be online.
 pub(crate) fn possible_count() -> u32 {
-    // SAFETY: Any number may be asked for.
-    (0..limit()).filter(|&cpu| unsafe { hvmod_cpu_possible(cpu) }).count() as u32
+    (0..limit())
+        .filter(|&cpu| {
+            // SAFETY: Any number may be asked for.
+            unsafe { hvmod_cpu_possible(cpu) }
+        })
+        .count() as u32
 }
 
 /// Whether `cpu` is online. Only a [`HotplugLock`] keeps it so.
@@ -60,12 +64,7 @@ pub(crate) fn run_on<F: FnMut() + Send>(cpu: u32, mut f: F) -> Result {
     }
     // SAFETY: `call::<F>` fits the pointer, which lives until the call ended (`wait`).
     to_result(unsafe {
-        bindings::smp_call_function_single(
-            cpu as c_int,
-            Some(call::<F>),
-            (&raw mut f).cast(),
-            true,
-        )
+        bindings::smp_call_function_single(cpu as c_int, Some(call::<F>), (&raw mut f).cast(), true)
     })
 }
 
@@ -129,7 +128,7 @@ impl HotplugCallback {
         let state = unsafe {
             bindings::__cpuhp_setup_state_cpuslocked(
                 bindings::cpuhp_state_CPUHP_AP_ONLINE_DYN,
-                c"hvmod:online".as_ptr().cast(),
+                c"hvmod:online".as_char_ptr(),
                 false,
                 Some(call::<T>),
                 None,

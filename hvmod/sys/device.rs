@@ -18,5 +18,5 @@ pub(crate) fn misc_exists<T: MiscDevice>(
     name: &CStr,
 ) -> bool {
     // SAFETY: A registered device and a string.
-    unsafe { hvmod_misc_exists(registered.as_raw().cast(), name.as_ptr().cast()) }
+    unsafe { hvmod_misc_exists(registered.as_raw().cast(), name.as_char_ptr()) }
 }

@@ -61,7 +61,13 @@ impl Page {
     pub(crate) fn set_item(&mut self, index: usize, value: u64) {
         assert!(index < LIST_ITEMS);
         // SAFETY: Inside the page; volatile, since hvcore reads it during hypercalls.
-        unsafe { self.0.as_ptr().cast::<u64>().add(index).write_volatile(value) };
+        unsafe {
+            self.0
+                .as_ptr()
+                .cast::<u64>()
+                .add(index)
+                .write_volatile(value)
+        };
     }
 }
 
