@@ -147,4 +147,8 @@ def run_main(main):
         status = 2
     except KeyboardInterrupt:
         status = 130
+    except BrokenPipeError:
+        # Nobody reads any more; not even what Python would say of that.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        status = 141
     sys.exit(status)
