@@ -11,7 +11,7 @@ use crate::mem::ept::{Access, Ept, EptCaps, Leaf, MapError};
 use crate::mem::frame::Frame;
 use crate::mem::mtrr::MemType;
 use crate::mem::owner::{Child, Claimed, Owners, Refused};
-use crate::mem::pool::{Missing, Pool};
+use crate::mem::pool::{Missing, Pool, UNSEALED};
 use crate::vp::Vp;
 use hvabi::call::{map_flags, Status, LIST_ITEMS, UNMAP_PAGES};
 use hvabi::{MAX_PARTITIONS, MAX_VPS};
@@ -216,18 +216,21 @@ fn claim(memory: &mut Memory, pool: &mut Pool, list_spa: u64, count: usize) -> A
         if failed.is_none() {
             pool.admit(claimed, epoch);
         } else {
-            show_again(memory, claimed.page(), epoch);
+            show_again(memory, claimed.page());
             memory.owners.cancel(claimed, &mut memory.pool);
         }
+    }
+    if failed.is_some() {
+        memory.pool.seal(machine::new_epoch());
     }
     failed.map_or(Ok(count as u64), Err)
 }
 
-/// The root sees its page again.
-fn show_again(memory: &mut Memory, page: Page, epoch: u64) {
+/// The root sees its page again. The caller seals the pool.
+fn show_again(memory: &mut Memory, page: Page) {
     let mtrrs = &machine::config().mtrrs;
     let shown = Gpa::new(page.spa().raw())
-        .map(|gpa| memory.ept.restore(gpa, mtrrs, &mut memory.pool, epoch));
+        .map(|gpa| memory.ept.restore(gpa, mtrrs, &mut memory.pool, UNSEALED));
     // The page had an entry of its own, so no table has to be made.
     if shown != Some(Ok(())) {
         panic!("no entry of the root for {:#x}", page.spa().raw());
@@ -257,10 +260,10 @@ fn claim_one(
     Ok(claimed)
 }
 
-/// Returns a page to the root, cleared.
+/// Returns a page to the root, cleared. The caller seals the pool.
 fn give_back(memory: &mut Memory, frame: Frame) -> u64 {
     let page = memory.owners.release(frame, &mut memory.pool);
-    show_again(memory, page, machine::new_epoch());
+    show_again(memory, page);
     page.spa().raw()
 }
 
@@ -284,6 +287,7 @@ pub fn withdraw(number: u64, list_spa: u64, count: u64) -> Answer<u64> {
             list.write(given * 8, spa);
             given += 1;
         }
+        memory.pool.seal(machine::new_epoch());
         Ok(given as u64)
     })?;
     if given == 0 && !settled {
@@ -303,13 +307,12 @@ pub fn destroy(number: u64) -> Answer<u64> {
     }
     partition.dying = true;
     let Partition { child, pool, ept, vps, .. } = &mut *partition;
-    let epoch = machine::new_epoch();
     for slot in vps {
         if let Some(vp) = slot.take() {
             match vp.take() {
                 Ok((vp, place)) => {
-                    let run = vp.dismantle(pool, epoch);
-                    pool.retire(place, epoch);
+                    let run = vp.dismantle(pool, UNSEALED);
+                    pool.retire(place, UNSEALED);
                     with_memory(|memory| {
                         memory.owners.close(run, *child, &mut memory.pool);
                         Ok(())
@@ -322,10 +325,11 @@ pub fn destroy(number: u64) -> Answer<u64> {
     if let Some(ept) = ept.take() {
         with_memory(|memory| {
             let Memory { owners, pool: core_pool, .. } = memory;
-            ept.free_all(pool, epoch, |leaf| unshare(owners, leaf, *child, core_pool));
+            ept.free_all(pool, UNSEALED, |leaf| unshare(owners, leaf, *child, core_pool));
             Ok(())
         })?;
     }
+    pool.seal(machine::new_epoch());
     Ok(0)
 }
 
@@ -482,9 +486,9 @@ impl Partition {
                     }
                 }
             }
-            let epoch = machine::new_epoch();
-            ept.unmap(range, pool, epoch, |leaf| unshare(owners, leaf, *child, core_pool))
+            ept.unmap(range, pool, UNSEALED, |leaf| unshare(owners, leaf, *child, core_pool))
                 .map_err(|Missing(n)| (Status::NoMemory, n as u64))?;
+            pool.seal(machine::new_epoch());
             Ok(0)
         })
     }

@@ -216,7 +216,6 @@ fn control_register(lp: &mut Lp) {
 
 fn ept_violation(lp: &mut Lp) {
     const WRITE: u64 = 1 << 1;
-    const UNMAPPED: u64 = 7 << 3;
     const NMI_UNBLOCKING: u64 = 1 << 12;
     let qualification = vmcs::EXIT_QUALIFICATION.read();
     let spa = vmcs::GUEST_PHYSICAL_ADDRESS.read();
@@ -224,7 +223,7 @@ fn ept_violation(lp: &mut Lp) {
         let state = vmcs::GUEST_INTERRUPTIBILITY.read();
         vmcs::GUEST_INTERRUPTIBILITY.write(state | blocking::NMI);
     }
-    if qualification & UNMAPPED == 0 && map_device(spa) {
+    if try_again(spa, qualification) {
         if let Some(event) = Event::interrupted() {
             inject(lp, event);
         }
@@ -244,12 +243,19 @@ fn ept_violation(lp: &mut Lp) {
     inject(lp, Event::GP);
 }
 
-/// Maps what lies above RAM when it is first used. True if the access can be tried again.
-fn map_device(spa: u64) -> bool {
+/// True if the access can be tried again: what lies above RAM is mapped when it is first used, and
+/// a page that hvcore just gave back may still be cached as one that the root may not touch.
+fn try_again(spa: u64, qualification: u64) -> bool {
+    const WRITE: u64 = 1 << 1;
+    const FETCH: u64 = 1 << 2;
     let mut guard = machine::MEMORY.lock();
     let (Some(memory), Some(gpa)) = (guard.as_mut(), Gpa::new(spa)) else {
         return false;
     };
+    if let Some(leaf) = memory.ept.lookup(gpa) {
+        return (qualification & WRITE == 0 || leaf.access.write)
+            && (qualification & FETCH == 0 || leaf.access.execute);
+    }
     match memory.ept.map_identity_at(gpa, &machine::config().mtrrs, &mut memory.pool) {
         Ok(_) => true,
         Err(_) => panic!("no memory left to map the device at {spa:#x} for the root"),
