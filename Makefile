@@ -54,7 +54,7 @@ clippy:
 	@hvmod/check-kdir "$(KDIR)" "$(RUSTC)"
 	+@$(MAKE) --no-print-directory -C "$(KDIR)" M=$(CURDIR) MO=$(module-out)-clippy CLIPPY=1 modules
 	+@cd rust/hvcore && $(CARGO) clippy --target-dir $(cargo-out) -- -D warnings -A clippy::precedence
-	+@cd hvctl-user && $(CARGO) clippy --target-dir $(cargo-out) --locked -- -D warnings
+	+@cd hvctl-user && $(CARGO) clippy --target-dir $(cargo-out) --locked -- -D warnings -A clippy::precedence
 
 endif
 
