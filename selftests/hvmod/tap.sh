@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-2.0
+# For tests in shell: results as TAP, and what the kernel has to complain about.
+
+tap_number=0
+tap_failed=0
+
+ok() {
+	tap_number=$((tap_number + 1))
+	echo "ok $tap_number - $1"
+}
+
+# not_ok NAME [WHY]
+not_ok() {
+	tap_number=$((tap_number + 1))
+	tap_failed=$((tap_failed + 1))
+	echo "not ok $tap_number - $1"
+	[ -z "$2" ] || echo "$2" | sed 's/^/# /'
+}
+
+skip() {
+	tap_number=$((tap_number + 1))
+	echo "ok $tap_number - $1 # SKIP $2"
+}
+
+# check NAME COMMAND...: it must succeed; what it says is told if it does not.
+check() {
+	tap_name=$1
+	shift
+	if tap_said=$("$@" 2>&1); then
+		ok "$tap_name"
+	else
+		not_ok "$tap_name" "status $?: $*
+$tap_said"
+	fi
+}
+
+# refused NAME STATUS TEXT COMMAND...: the exit status, and a text that it says.
+# (That of the busybox insmod is the errno.)
+refused() {
+	tap_name=$1 tap_status=$2 tap_text=$3
+	shift 3
+	tap_said=$("$@" 2>&1 </dev/null)
+	tap_got=$?
+	if [ $tap_got -eq "$tap_status" ] && echo "$tap_said" | grep -q -e "$tap_text"; then
+		ok "$tap_name"
+	else
+		not_ok "$tap_name" "wanted status $tap_status and '$tap_text', got status $tap_got:
+$(echo "$tap_said" | tail -n 12)"
+	fi
+}
+
+# The plan comes last; ends the program.
+finish() {
+	echo "1..$tap_number"
+	[ $tap_failed -eq 0 ]
+	exit
+}
+
+skip_all() {
+	echo "1..0 # SKIP $1"
+	exit 0
+}
+
+bail_out() {
+	echo "Bail out! $1"
+	exit 1
+}
+
+# From here on the kernel's log counts.
+log_mark() {
+	tap_mark="hvmod-test: mark $$ $tap_number"
+	echo "$tap_mark" >/dev/kmsg
+}
+
+log_since_mark() {
+	dmesg | awk -v mark="$tap_mark" 'found { print } index($0, mark) { found = 1 }'
+}
+
+log_says() {
+	log_since_mark | grep -q -e "$1"
+}
+
+complaints='WARNING:|BUG:|Oops|Call Trace|[Ll]ockup|unchecked MSR|stalled|stall on CPU|general protection|hung task|Internal error|page allocation failure|refcount_t|list_(add|del) corruption|bad page|hvcore died|hvmod: .*(crit|lost)'
+
+# log_clean NAME: the kernel complained of nothing since the mark.
+log_clean() {
+	if tap_said=$(log_since_mark | grep -E -A 12 "$complaints"); then
+		not_ok "$1" "$(echo "$tap_said" | head -n 40)"
+	else
+		ok "$1"
+	fi
+}
+
+# Loads hvmod, or ends the program: nothing else could be tested.
+load_hvmod() {
+	tap_said=$(insmod ./hvmod.ko 2>&1) || bail_out "insmod: $tap_said; $(dmesg | grep hvmod | tail -n 2)"
+}
+
+# A file is gone when its last user is, which can be a moment after a program's end.
+unload_hvmod() {
+	tap_tries=0
+	until tap_said=$(rmmod hvmod 2>&1); do
+		tap_tries=$((tap_tries + 1))
+		[ $tap_tries -lt 50 ] || return 1
+		usleep 100000
+	done
+}
+
+is_loaded() {
+	grep -q '^hvmod ' /proc/modules
+}
+
+# KiB that Linux could give, with what it keeps for later given back.
+free_kib() {
+	sync
+	echo 3 >/proc/sys/vm/drop_caches
+	awk '/^MemFree/ { print $2 }' /proc/meminfo
+}

@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What a VMM must know of Hyper-V's Top-Level Functional Specification to use
+ * linux/mshv.h: hypercalls, registers, messages. Written from the specification;
+ * the kernel has the same in include/hyperv, which programs cannot include.
+ */
+#ifndef HVMOD_TEST_TLFS_H
+#define HVMOD_TEST_TLFS_H
+
+#include <stdint.h>
+
+/* Hypercalls. */
+#define HV_GET_PARTITION_PROPERTY	0x0044
+#define HV_SET_PARTITION_PROPERTY	0x0045
+#define HV_INSTALL_INTERCEPT		0x004d
+#define HV_GET_VP_REGISTERS		0x0050
+#define HV_SET_VP_REGISTERS		0x0051
+#define HV_TRANSLATE_VIRTUAL_ADDRESS	0x0052
+#define HV_ASSERT_VIRTUAL_INTERRUPT	0x0094
+#define HV_CREATE_PARTITION		0x0040	/* never passed through */
+
+/* Names of registers. */
+#define HV_RAX		0x20000
+#define HV_RCX		0x20001
+#define HV_RDX		0x20002
+#define HV_RBX		0x20003
+#define HV_RSP		0x20004
+#define HV_RSI		0x20006
+#define HV_RDI		0x20007
+#define HV_R15		0x2000f
+#define HV_RIP		0x20010
+#define HV_RFLAGS	0x20011
+#define HV_XMM0		0x30000
+#define HV_CR0		0x40000
+#define HV_CR2		0x40001
+#define HV_CR3		0x40002
+#define HV_CR4		0x40003
+#define HV_ES		0x60000
+#define HV_CS		0x60001
+#define HV_SS		0x60002
+#define HV_DS		0x60003
+#define HV_FS		0x60004
+#define HV_GS		0x60005
+#define HV_LDTR		0x60006
+#define HV_TR		0x60007
+#define HV_IDTR		0x70000
+#define HV_GDTR		0x70001
+#define HV_EFER		0x80001
+
+/* Messages. */
+#define HV_MSG_UNMAPPED_GPA		0x80000000
+#define HV_MSG_GPA_INTERCEPT		0x80000001
+#define HV_MSG_INVALID_REGISTER		0x80000020
+#define HV_MSG_UNRECOVERABLE		0x80000021
+#define HV_MSG_IO_PORT			0x80010000
+#define HV_MSG_APIC_EOI			0x80010004
+#define HV_MSG_HALT			0x80010007
+
+enum { HV_READ, HV_WRITE, HV_EXECUTE };
+
+struct hv_segment {
+	uint64_t base;
+	uint32_t limit;
+	uint16_t selector;
+	uint16_t attributes;	/* bits 8 to 23 of a descriptor's upper half */
+};
+
+struct hv_table {
+	uint16_t pad[3];
+	uint16_t limit;
+	uint64_t base;
+};
+
+union hv_value {
+	uint64_t u64;
+	uint8_t bytes[16];
+	struct hv_segment segment;
+	struct hv_table table;
+};
+
+struct hv_assoc {
+	uint32_t name;
+	uint32_t reserved1;
+	uint64_t reserved2;
+	union hv_value value;
+};
+
+/* Followed by names (get) or by struct hv_assoc (set). */
+struct hv_registers_header {
+	uint64_t partition_id;
+	uint32_t vp_index;
+	uint8_t vtl;
+	uint8_t reserved[3];
+};
+
+struct hv_assert_interrupt {
+	uint64_t partition_id;
+	uint32_t type;		/* as the local APIC's delivery mode */
+	uint32_t control;	/* bit 0 level-triggered, 1 logical destination */
+	uint64_t destination;
+	uint32_t vector;
+	uint8_t vtl;
+	uint8_t reserved[3];
+};
+
+struct hv_translate {
+	uint64_t partition_id;
+	uint32_t vp_index;
+	uint32_t padding;
+	uint64_t flags;		/* bit 0 read, 1 write, 2 execute */
+	uint64_t gva_page;
+};
+
+struct hv_translated {
+	uint32_t result;	/* 0 success, 1 page not present, 4 GPA not mapped */
+	uint32_t flags;
+	uint64_t gpa_page;
+};
+
+struct hv_intercept_header {
+	uint32_t vp_index;
+	uint8_t length : 4;	/* of the instruction */
+	uint8_t cr8 : 4;
+	uint8_t access;
+	uint16_t state;		/* bits 0 and 1 CPL, 2 CR0.PE, 4 EFER.LMA */
+	struct hv_segment cs;
+	uint64_t rip;
+	uint64_t rflags;
+};
+
+struct hv_port_message {
+	struct hv_intercept_header header;
+	uint16_t port;
+	uint8_t size : 3;
+	uint8_t string : 1;
+	uint8_t rep : 1;
+	uint8_t reserved1 : 3;
+	uint8_t bytes_count;
+	uint32_t reserved2;
+	uint64_t rax;
+	uint8_t bytes[16];
+	struct hv_segment ds;
+	struct hv_segment es;
+	uint64_t rcx;
+	uint64_t rsi;
+	uint64_t rdi;
+};
+
+struct hv_memory_message {
+	struct hv_intercept_header header;
+	uint32_t cache_type;
+	uint8_t bytes_count;
+	uint8_t gva_valid : 1;
+	uint8_t gva_is_of_gpa : 1;
+	uint8_t reserved1 : 6;
+	uint8_t tpr;
+	uint8_t reserved2;
+	uint64_t gva;
+	uint64_t gpa;
+	uint8_t bytes[16];
+};
+
+struct hv_eoi_message {
+	uint32_t vp_index;
+	uint32_t vector;
+};
+
+struct hv_message {
+	uint32_t type;
+	uint8_t payload_size;
+	uint8_t flags;
+	uint8_t reserved[2];
+	uint64_t sender;
+	union {
+		struct hv_intercept_header header;
+		struct hv_port_message port;
+		struct hv_memory_message memory;
+		struct hv_eoi_message eoi;
+		uint8_t payload[240];
+	};
+};
+
+_Static_assert(sizeof(struct hv_intercept_header) == 40, "");
+_Static_assert(sizeof(struct hv_port_message) == 120, "");
+_Static_assert(sizeof(struct hv_memory_message) == 80, "");
+_Static_assert(sizeof(struct hv_message) == 256, "");
+_Static_assert(sizeof(struct hv_assoc) == 32, "");
+
+#endif

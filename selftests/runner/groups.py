@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Which tests run on which emulated machine."""
+
+import dataclasses
+
+DEFAULT_MODEL = "corei7_skylake_x"
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Programs that share one boot of a machine, in this order."""
+
+    name: str
+    programs: list
+    cpus: int = 2
+    model: str = DEFAULT_MODEL
+    memory: int = 2048
+    machine: str = "bochs"
+    # Seconds; an emulated machine on a slow, busy one.
+    timeout: int = 420
+    needs: tuple = ("hvmod.ko", "programs")
+    # On the second newest kernel series that the archive has.
+    older_kernel: bool = False
+    kernel: str | None = None
+
+    def on(self, kernel):
+        return dataclasses.replace(self, kernel=kernel)
+
+
+WITH_HVCTL = ("hvmod.ko", "programs", "hvctl")
+
+ALL = [
+    Group("root", [("identity", "./identity.sh"), ("load", "./load.sh 4"),
+                   ("hotplug", "./hotplug.sh")]),
+    Group("root-1lp", [("identity", "./identity.sh"), ("load", "./load.sh 3")], cpus=1),
+    Group("refusals", [("second", "./second_load.sh"), ("kvm", "./kvm_holds_vmx.sh")]),
+    Group("no-vmx", [("no_vmx", "./no_vmx.sh")], machine="qemu", needs=WITH_HVCTL),
+    Group("abi", [("abi_errors", "./with_hvmod ./abi_errors"), ("abi_run", "./with_hvmod ./abi_run")]),
+    Group("payloads", [("payloads", "./payloads.sh")], needs=WITH_HVCTL),
+    Group("run-refusals", [("refusals", "./run_refusals.sh"), ("stop", "./run_stopped.sh")],
+          needs=WITH_HVCTL),
+    Group("guest", [("guest", "./guest.sh")], needs=WITH_HVCTL),
+    Group("tigerlake", [("identity", "./identity.sh"), ("load", "./load.sh 3"),
+                        ("abi_run", "./with_hvmod ./abi_run"), ("guest", "./guest.sh 1")],
+          model="tigerlake", needs=WITH_HVCTL),
+    Group("haswell", [("identity", "./identity.sh"), ("load", "./load.sh 3"),
+                      ("abi_run", "./with_hvmod ./abi_run")],
+          model="corei7_haswell_4770", needs=WITH_HVCTL),
+    Group("older-kernel", [("identity", "./identity.sh"), ("load", "./load.sh 3"),
+                           ("guest", "./guest.sh 1")],
+          needs=WITH_HVCTL, older_kernel=True),
+]

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Tests that need no machine with VMX: cargo's, the formatters' and the linters'."""
+
+import pathlib
+import re
+import shutil
+import subprocess
+
+TOP = pathlib.Path(__file__).resolve().parent.parent.parent
+ENTER = TOP / "selftests/lab/enter"
+# Debian 13's, for which the sources are written.
+OLDEST_CARGO = (1, 85)
+
+TEST = re.compile(r"test (?P<name>.+?) \.\.\. (?P<result>ok|FAILED|ignored)(?:, (?P<reason>.*))?$")
+TOTAL = re.compile(r"test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored")
+RUNNING = re.compile(r"\s*(?:Running (?P<what>.*?) \(.*\)|Doc-tests (?P<doc>\S+))$")
+
+
+def cargo_here():
+    """Whether this machine has a cargo that is new enough."""
+    if not shutil.which("cargo"):
+        return False
+    said = subprocess.run(["cargo", "--version"], capture_output=True, text=True, check=False).stdout
+    version = re.match(r"cargo (\d+)\.(\d+)", said)
+    return bool(version) and tuple(map(int, version.groups())) >= OLDEST_CARGO
+
+
+def command(lab, *argv):
+    return [str(ENTER), "--", *argv] if lab else list(argv)
+
+
+def capture(argv, directory):
+    return subprocess.run(argv, cwd=directory, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
+
+
+def cargo_test(report, name, directory, lab):
+    """`cargo test` of a workspace, each test a result."""
+    target = TOP / "build" / ("lab/test" if lab else "test") / name
+    argv = command(lab, "cargo", "test", "--workspace", "--no-fail-fast", "--target-dir", str(target))
+    done = capture(argv, directory)
+    passed = failed = ignored = 0
+    totals = [0, 0, 0]
+    what = name
+    for line in done.stdout.splitlines():
+        if found := RUNNING.match(line):
+            what = found.group("what") or f"doc {found.group('doc')}"
+        elif found := TEST.match(line):
+            test = f"{name}: {what}: {found.group('name')}"
+            if found.group("result") == "ok":
+                passed += 1
+                report.ok(test)
+            elif found.group("result") == "FAILED":
+                failed += 1
+                report.not_ok(test)
+            else:
+                ignored += 1
+                report.skip(test, found.group("reason") or "ignored in the source")
+        elif found := TOTAL.match(line):
+            totals = [sum(pair) for pair in zip(totals, map(int, found.groups()))]
+    if [passed, failed, ignored] != totals:
+        report.not_ok(f"{name}: each of cargo's results was read",
+                      f"read {[passed, failed, ignored]}, cargo counts {totals}")
+    if done.returncode and not failed:
+        report.not_ok(f"{name}: cargo test", tail(done.stdout))
+    elif failed:
+        report.note(tail(done.stdout, 120))
+    elif not passed:
+        report.not_ok(f"{name}: cargo test", "there was no test in it")
+
+
+def tail(text, lines=40):
+    return "\n".join(text.splitlines()[-lines:])
+
+
+def check(report, name, argv, directory=TOP):
+    done = capture(argv, directory)
+    if done.returncode:
+        report.not_ok(name, tail(done.stdout))
+    else:
+        report.ok(name)
+
+
+def formatter(report, lab):
+    """rustfmt, of the same version everywhere: the lab's, where there is one."""
+    check(report, "rustfmt", command(lab, "make", "--no-print-directory", "fmt-check"))
+
+
+def tests(report, wanted, have_lab):
+    """Run those that are `wanted`: a function of the name."""
+    here = cargo_here()
+    for name, directory in (("rust", TOP / "rust"), ("hvctl-user", TOP / "hvctl-user")):
+        if not wanted(f"cargo-{name}"):
+            continue
+        report.note(f"cargo test in {directory.relative_to(TOP)}"
+                    + ("" if here else ", in the lab's Debian 13"))
+        if here or have_lab:
+            cargo_test(report, name, directory, lab=not here)
+        else:
+            report.skip(f"{name}: cargo test", "neither this machine nor the lab has cargo")
+    if wanted("fmt"):
+        if have_lab or shutil.which("rustfmt"):
+            formatter(report, have_lab)
+        else:
+            report.skip("rustfmt", "there is none, and no lab")
+    if wanted("clippy"):
+        if have_lab:
+            check(report, "clippy", ["make", "--no-print-directory", "LAB=1", "clippy"])
+        else:
+            report.skip("clippy", "it needs the lab")
+    if wanted("runner"):
+        check(report, "the runner's own tests",
+              ["python3", "-m", "unittest", "discover", "-q", "-s", str(TOP / "selftests/host")])

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Tests in the lab's emulated machines."""
+
+import os
+import shlex
+import subprocess
+import tempfile
+import time
+
+from .host import ENTER, TOP, capture, tail
+from .tap import Stream
+
+RUN = TOP / "selftests/lab/run"
+BUILD = TOP / "selftests/lab/build"
+STAGE = TOP / "build/selftests"
+
+
+def build(report, series):
+    """Build the lab with these kernel series ('': the newest); whether it is there."""
+    argv = [str(BUILD)]
+    for name in series:
+        argv += ["--kernel", name]
+    # Its progress is for people: not TAP, and no part of the report.
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=2, check=False)
+    if done.returncode:
+        report.not_ok("the lab can be built", f"{' '.join(argv)}: status {done.returncode}")
+    return done.returncode == 0
+
+
+def series_offered():
+    """Kernel series that the archive has, newest first; the lab's root must be there."""
+    program = ("import sys; sys.path.insert(0, sys.argv[1]); from hvlab import kernel; "
+               "print(*kernel.series_offered())")
+    done = subprocess.run(["python3", "-c", program, str(TOP / "selftests/lab")],
+                          capture_output=True, text=True, check=False)
+    return done.stdout.split() if done.returncode == 0 else []
+
+
+def prepare(report, series):
+    """Build what the tests need, for one kernel series; what could not be had."""
+    kernel = [f"KERNEL={series}"] if series else []
+    stage = STAGE / (series or "newest")
+    stage.mkdir(parents=True, exist_ok=True)
+    steps = [
+        ("hvmod.ko", ["make", "--no-print-directory", "LAB=1", *kernel, "module"]),
+        ("hvctl", ["make", "--no-print-directory", "LAB=1", *kernel, "hvctl"]),
+    ]
+    missing = set()
+    for product, argv in steps:
+        began = time.monotonic()
+        done = capture(argv, TOP)
+        name = f"build: {product}" + (f" for {series}" if series else "")
+        if done.returncode:
+            report.not_ok(name, tail(done.stdout, 30))
+            missing.add(product)
+            continue
+        subprocess.run(["install", "-m", "755", str(TOP / "build" / product), str(stage / product)],
+                       check=True)
+        report.ok(name)
+        report.note(f"{time.monotonic() - began:.0f} s")
+    entered = [str(ENTER), *(["--kernel", series] if series else []), "--"]
+    done = capture([*entered, "make", "-k", "-C", str(TOP / "selftests"), f"OUT={stage}"], TOP)
+    if done.returncode:
+        report.not_ok("build: test programs" + (f" for {series}" if series else ""),
+                      tail(done.stdout, 30))
+        missing.add("programs")
+    else:
+        report.ok("build: test programs" + (f" for {series}" if series else ""))
+    return missing
+
+
+def script(group, environment):
+    """What the machine's shell is told: each program between two marks."""
+    lines = ["cd /put/t"]
+    lines += [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
+    for name, command in group.programs:
+        lines += [f"echo; echo '@@program {name}'",
+                  f"( {command} ) 2>&1",
+                  f"status=$?; echo; echo \"@@end {name} $status\""]
+    lines.append("exit 0")
+    return "\n".join(lines)
+
+
+def run(report, group, soak):
+    """Boot the group's machine and run its programs."""
+    stage = STAGE / (group.kernel or "newest")
+    timeout = group.timeout * (20 if soak else 1)
+    environment = {"SOAK": "1" if soak else "", "MODEL": group.model, "CPUS": str(group.cpus)}
+    argv = [str(RUN), "--machine", group.machine, "--cpus", str(group.cpus),
+            "--memory", str(group.memory), "--timeout", str(timeout), "--put", f"{stage}:t"]
+    if group.machine == "bochs":
+        argv += ["--model", group.model]
+    if group.kernel:
+        argv += ["--kernel", group.kernel]
+    argv += ["--", script(group, environment)]
+    where = f"{group.model}, " if group.machine == "bochs" else "QEMU without VMX, "
+    report.note(f"{group.name}: {where}{group.cpus} LP, {group.memory} MiB"
+                + (f", kernel {group.kernel}" if group.kernel else ""))
+    began = time.monotonic()
+    stream = Stream(report, group.name, [name for name, _ in group.programs])
+    with tempfile.TemporaryFile("w+", errors="replace") as errors:
+        with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
+                              text=True, errors="replace", env=os.environ) as process:
+            for line in process.stdout:
+                stream.line(line)
+        errors.seek(0)
+        said = errors.read()
+    failed = process.returncode != 0
+    stream.close(tail(said, 90) if failed else "")
+    if failed and not stream.current and not stream.waiting:
+        report.not_ok(f"{group.name}: the machine ended well",
+                      f"status {process.returncode}\n{tail(said, 90)}")
+    report.note(f"{group.name}: {time.monotonic() - began:.0f} s")
