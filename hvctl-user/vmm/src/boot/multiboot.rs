@@ -287,3 +287,6 @@ fn module(
         reserved: 0,
     })
 }
+
+#[cfg(test)]
+mod tests;
