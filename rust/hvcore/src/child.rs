@@ -52,7 +52,13 @@ pub fn run(lp: &mut Lp, number: u64, index: u64) -> Answer<u64> {
     lp.stats.get().child_runs += 1;
     let page = RunPage::default();
     let vp_count = vp::count(number)?;
-    let mut run = Run { vp: &vp, state: &mut state, number, vp_count, page };
+    let mut run = Run {
+        vp: &vp,
+        state: &mut state,
+        number,
+        vp_count,
+        page,
+    };
     let init = switch_and_run(lp, &mut run);
     vp.set_runs_on(None);
     if init {
@@ -92,7 +98,10 @@ fn switch_and_run(lp: &mut Lp, run: &mut Run<'_>) -> bool {
         run.state.switched = parked.restore();
     }
     run.publish(kind);
-    if insn::vmclear(spa).and_then(|()| insn::vmptrld(lp.vmcs)).is_err() {
+    if insn::vmclear(spa)
+        .and_then(|()| insn::vmptrld(lp.vmcs))
+        .is_err()
+    {
         panic!("VMPTRLD of the root failed");
     }
     init

@@ -110,7 +110,11 @@ fn cpuid(run: &mut Run<'_>) -> Next {
         apic_id: run.vp.index,
         vp_count: run.vp_count,
         cr4: config.child_rules.cr4(),
-        xcr0: if config.present.xcr0 { insn::xgetbv() } else { 1 },
+        xcr0: if config.present.xcr0 {
+            insn::xgetbv()
+        } else {
+            1
+        },
         clock: config.clock,
         xsave: &config.xsave,
         xsaves: config.present.xss,
@@ -137,7 +141,11 @@ fn port(run: &mut Run<'_>) -> Next {
     page.port_string = flag(4);
     page.port_rep = flag(5);
     page.gla_valid = u32::from(flag(4));
-    page.gla = if flag(4) != 0 { vmcs::GUEST_LINEAR_ADDRESS.read() } else { 0 };
+    page.gla = if flag(4) != 0 {
+        vmcs::GUEST_LINEAR_ADDRESS.read()
+    } else {
+        0
+    };
     to_root(run, ExitKind::Port)
 }
 
@@ -163,7 +171,9 @@ fn apic_effect(run: &mut Run<'_>, effect: Effect) -> Next {
     run.vp.posted.publish(run.state.apic.address());
     match effect {
         Effect::None | Effect::Timer | Effect::Eoi { level: None } => Next::Look,
-        Effect::Eoi { level: Some(vector) } => {
+        Effect::Eoi {
+            level: Some(vector),
+        } => {
             run.page.vector = vector;
             Next::Root(ExitKind::Eoi)
         }
@@ -245,12 +255,16 @@ fn write_msr(run: &mut Run<'_>, index: u32, value: u64) -> Result<Option<Effect>
             state.move_clock(offset);
         }
         Msr::TscAdjust => {
-            let offset = state.tsc_offset.wrapping_add(value.wrapping_sub(state.tsc_adjust));
+            let offset = state
+                .tsc_offset
+                .wrapping_add(value.wrapping_sub(state.tsc_adjust));
             state.move_clock(offset);
         }
         Msr::TscDeadline => {
             // The timer is set at each entry: no need to look at the APIC.
-            state.apic.write_tsc_deadline(value, state.tsc_offset, insn::rdtsc());
+            state
+                .apic
+                .write_tsc_deadline(value, state.tsc_offset, insn::rdtsc());
         }
         Msr::Efer => {
             let new = policy::cr::write_efer(value, &config().child_rules.mode())?;
@@ -277,15 +291,20 @@ fn control_register(run: &mut Run<'_>) -> Next {
         return to_root(run, ExitKind::Unexpected);
     }
     let register = (qualification >> 8 & 0xf) as usize;
-    let value =
-        if register == RSP { vmcs::GUEST_RSP.read() } else { run.state.gpr[register] };
+    let value = if register == RSP {
+        vmcs::GUEST_RSP.read()
+    } else {
+        run.state.gpr[register]
+    };
     let rules = &config().child_rules;
     let mode = rules.mode();
     let write = match number {
         0 => rules.policy.write_cr0(value, &mode),
         _ => rules.policy.write_cr4(value, &mode),
     };
-    let Ok(write) = write else { return inject(run, Event::GP) };
+    let Ok(write) = write else {
+        return inject(run, Event::GP);
+    };
     if write.load_pdptes && load_pdptes(run, mode.cr3).is_err() {
         return inject(run, Event::GP);
     }
@@ -302,7 +321,10 @@ fn load_pdptes(run: &Run<'_>, cr3: u64) -> Result<(), Gp> {
     const PRESENT: u64 = 1;
     const RESERVED: u64 = 0x1e6;
     let base = cr3 & 0xffff_ffe0;
-    let spa = partition::lock(run.number).map_err(|_| Gp)?.translate(base).ok_or(Gp)?;
+    let spa = partition::lock(run.number)
+        .map_err(|_| Gp)?
+        .translate(base)
+        .ok_or(Gp)?;
     let fields = [
         vmcs::GUEST_PDPTE0,
         vmcs::GUEST_PDPTE1,
@@ -366,7 +388,11 @@ fn exception(lp: &mut Lp, run: &mut Run<'_>) -> Next {
         17 => inject(run, Event::exited(info)),
         18 => {
             // The machine's own trouble: the root is told as if it had been running.
-            public::log(lp.index, Level::Warning, format_args!("machine check in a child"));
+            public::log(
+                lp.index,
+                Level::Warning,
+                format_args!("machine check in a child"),
+            );
             lp.machine_check = true;
             Next::Root(ExitKind::Interrupted)
         }

@@ -129,7 +129,8 @@ fn post(vp: &Vp, ipi: Ipi, level: bool) {
 /// [`Call::AssertInterrupt`](hvabi::call::Call::AssertInterrupt).
 pub fn assert(number: u64, word: u64, destination: u64) -> Answer<u64> {
     const BAD: (Status, u64) = (Status::BadArgument, 0);
-    let known = interrupt::VECTOR | 7 << interrupt::MODE_SHIFT | interrupt::LOGICAL | interrupt::LEVEL;
+    let known =
+        interrupt::VECTOR | 7 << interrupt::MODE_SHIFT | interrupt::LOGICAL | interrupt::LEVEL;
     let id = u32::try_from(destination).map_err(|_| BAD)?;
     let delivery = Delivery::from_raw((word >> interrupt::MODE_SHIFT) as u32).ok_or(BAD)?;
     let vector = (word & interrupt::VECTOR) as u8;
@@ -142,6 +143,10 @@ pub fn assert(number: u64, word: u64, destination: u64) -> Answer<u64> {
     }
     let logical = word & interrupt::LOGICAL != 0;
     let level = word & interrupt::LEVEL != 0;
-    let ipi = Ipi { vector, delivery, target: Target::Destination { id, logical } };
+    let ipi = Ipi {
+        vector,
+        delivery,
+        target: Target::Destination { id, logical },
+    };
     Ok(send(&*partition::lock(number)?, None, ipi, level))
 }

@@ -66,7 +66,9 @@ impl core::ops::DerefMut for Locked {
 
 fn slot(number: u64) -> Answer<(Child, &'static SpinLock<Option<Partition>>)> {
     let child = Child::new(number).ok_or((Status::NoPartition, 0))?;
-    let slot = PARTITIONS.get(child.index()).ok_or((Status::NoPartition, 0))?;
+    let slot = PARTITIONS
+        .get(child.index())
+        .ok_or((Status::NoPartition, 0))?;
     Ok((child, slot))
 }
 
@@ -237,15 +239,14 @@ fn show_again(memory: &mut Memory, page: Page) {
     }
 }
 
-fn claim_one(
-    memory: &mut Memory,
-    list_spa: u64,
-    index: usize,
-) -> Result<Claimed, Status> {
+fn claim_one(memory: &mut Memory, list_spa: u64, index: usize) -> Result<Claimed, Status> {
     let spa = list_item(&memory.owners, list_spa, index).map_err(|(status, _)| status)?;
     let page = memory.owners.page(spa).ok_or(Status::NotOwner)?;
     let gpa = Gpa::new(spa).ok_or(Status::BadArgument)?;
-    let claimed = memory.owners.claim(page, &mut memory.pool).map_err(refused)?;
+    let claimed = memory
+        .owners
+        .claim(page, &mut memory.pool)
+        .map_err(refused)?;
     let hidden = memory.ept.replace(
         gpa,
         memory.blank,
@@ -282,7 +283,9 @@ pub fn withdraw(number: u64, list_spa: u64, count: u64) -> Answer<u64> {
         let list = list(&memory.owners, list_spa)?;
         let mut given = 0;
         while given < count {
-            let Some(frame) = partition.pool.pop() else { break };
+            let Some(frame) = partition.pool.pop() else {
+                break;
+            };
             let spa = give_back(memory, frame);
             list.write(given * 8, spa);
             given += 1;
@@ -302,11 +305,22 @@ pub fn withdraw(number: u64, list_spa: u64, count: u64) -> Answer<u64> {
 /// [`Call::PartitionDestroy`](hvabi::call::Call::PartitionDestroy).
 pub fn destroy(number: u64) -> Answer<u64> {
     let mut partition = lock_any(number)?;
-    if partition.vps.iter().flatten().any(|vp| !vp.is_only_holder()) {
+    if partition
+        .vps
+        .iter()
+        .flatten()
+        .any(|vp| !vp.is_only_holder())
+    {
         return Err((Status::Busy, 0));
     }
     partition.dying = true;
-    let Partition { child, pool, ept, vps, .. } = &mut *partition;
+    let Partition {
+        child,
+        pool,
+        ept,
+        vps,
+        ..
+    } = &mut *partition;
     for slot in vps {
         if let Some(vp) = slot.take() {
             match vp.take() {
@@ -324,8 +338,14 @@ pub fn destroy(number: u64) -> Answer<u64> {
     }
     if let Some(ept) = ept.take() {
         with_memory(|memory| {
-            let Memory { owners, pool: core_pool, .. } = memory;
-            ept.free_all(pool, UNSEALED, |leaf| unshare(owners, leaf, *child, core_pool));
+            let Memory {
+                owners,
+                pool: core_pool,
+                ..
+            } = memory;
+            ept.free_all(pool, UNSEALED, |leaf| {
+                unshare(owners, leaf, *child, core_pool)
+            });
             Ok(())
         })?;
     }
@@ -349,7 +369,11 @@ fn unshare(owners: &mut Owners, leaf: Leaf, child: Child, core_pool: &mut Pool) 
         },
     };
     if done.is_err() {
-        panic!("page {:#x} of partition {} was not shared", leaf.spa, child.number());
+        panic!(
+            "page {:#x} of partition {} was not shared",
+            leaf.spa,
+            child.number()
+        );
     }
 }
 
@@ -360,14 +384,29 @@ impl Partition {
             need(&mut self.pool, 4)?;
             let root = self.pool.pop().ok_or((Status::NoMemory, 1))?;
             let one_gib = machine::config().caps.ept_1gib();
-            let mut ept = Ept::new(root, EptCaps { one_gib, two_mib: true, access_dirty: false });
-            if let (Some(gpa), Some(spa)) = (
-                Gpa::new(APIC_GPA),
-                Spa::new(machine::config().apic_access),
-            ) {
-                let access = Access { write: true, execute: false };
-                let mapped =
-                    ept.map(gpa, spa, Size::K4, access, MemType::WriteBack, &mut self.pool);
+            let mut ept = Ept::new(
+                root,
+                EptCaps {
+                    one_gib,
+                    two_mib: true,
+                    access_dirty: false,
+                },
+            );
+            if let (Some(gpa), Some(spa)) =
+                (Gpa::new(APIC_GPA), Spa::new(machine::config().apic_access))
+            {
+                let access = Access {
+                    write: true,
+                    execute: false,
+                };
+                let mapped = ept.map(
+                    gpa,
+                    spa,
+                    Size::K4,
+                    access,
+                    MemType::WriteBack,
+                    &mut self.pool,
+                );
                 debug_assert!(mapped.is_ok());
             }
             self.ept = Some(ept);
@@ -405,7 +444,11 @@ impl Partition {
             write: flags & map_flags::WRITE != 0,
             execute: flags & map_flags::EXECUTE != 0,
         };
-        let size = if flags & map_flags::LARGE != 0 { Size::M2 } else { Size::K4 };
+        let size = if flags & map_flags::LARGE != 0 {
+            Size::M2
+        } else {
+            Size::K4
+        };
         let pages = count as u64 * size.pages();
         GpaRange::new(gpa, pages).ok_or((Status::BadArgument, 0))?;
         if !size.aligns(gpa) {
@@ -431,9 +474,13 @@ impl Partition {
     ) -> Answer<()> {
         let gpa = Gpa::new(at).ok_or((Status::BadArgument, 0))?;
         let spa = list_item(&memory.owners, list_spa, index)?;
-        let Self { ept, pool, child, .. } = self;
+        let Self {
+            ept, pool, child, ..
+        } = self;
         let ept = ept.as_mut().ok_or((Status::NoMemory, 4))?;
-        let tables = ept.tables_needed(gpa, size).map_err(|_| (Status::Exists, 0))?;
+        let tables = ept
+            .tables_needed(gpa, size)
+            .map_err(|_| (Status::Exists, 0))?;
         need(pool, tables)?;
         let core_pool = &mut memory.pool;
         let share = |owners: &mut Owners, core_pool: &mut Pool| match size {
@@ -452,7 +499,13 @@ impl Partition {
         match ept.map(gpa, page.spa(), size, access, MemType::WriteBack, pool) {
             Ok(()) => Ok(()),
             Err(error) => {
-                let leaf = Leaf { gpa: at, spa, size, access, kind: MemType::WriteBack };
+                let leaf = Leaf {
+                    gpa: at,
+                    spa,
+                    size,
+                    access,
+                    kind: MemType::WriteBack,
+                };
                 unshare(&mut memory.owners, leaf, *child, core_pool);
                 Err(match error {
                     MapError::NoMemory(Missing(n)) => (Status::NoMemory, n as u64),
@@ -472,11 +525,19 @@ impl Partition {
         if range.start() <= APIC_GPA && APIC_GPA < range.end() {
             return Err((Status::BadArgument, 0));
         }
-        let Self { ept, pool, child, .. } = self;
-        let Some(ept) = ept.as_mut() else { return Ok(0) };
+        let Self {
+            ept, pool, child, ..
+        } = self;
+        let Some(ept) = ept.as_mut() else {
+            return Ok(0);
+        };
         pool.settle(machine::everyone_saw());
         with_memory(|memory| {
-            let Memory { owners, pool: core_pool, .. } = memory;
+            let Memory {
+                owners,
+                pool: core_pool,
+                ..
+            } = memory;
             // A large page that reaches over an end is split: its parts are then unshared alone.
             for edge in [range.start(), range.end()] {
                 if let Some(leaf) = Gpa::new(edge).and_then(|gpa| ept.lookup(gpa)) {
@@ -486,8 +547,10 @@ impl Partition {
                     }
                 }
             }
-            ept.unmap(range, pool, UNSEALED, |leaf| unshare(owners, leaf, *child, core_pool))
-                .map_err(|Missing(n)| (Status::NoMemory, n as u64))?;
+            ept.unmap(range, pool, UNSEALED, |leaf| {
+                unshare(owners, leaf, *child, core_pool)
+            })
+            .map_err(|Missing(n)| (Status::NoMemory, n as u64))?;
             pool.seal(machine::new_epoch());
             Ok(0)
         })

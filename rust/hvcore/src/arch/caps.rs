@@ -16,7 +16,10 @@ pub struct Control {
 
 impl Control {
     const fn new(capability: u64) -> Self {
-        Self { must: capability as u32, may: (capability >> 32) as u32 }
+        Self {
+            must: capability as u32,
+            may: (capability >> 32) as u32,
+        }
     }
 
     /// True if all of `bits` may be 1.
@@ -66,7 +69,11 @@ impl Caps {
             return Err(Missing::Vmx);
         }
         let basic = rdmsr(msr::VMX_BASIC);
-        let offset = if basic & 1 << 55 != 0 { msr::VMX_TRUE_OFFSET } else { 0 };
+        let offset = if basic & 1 << 55 != 0 {
+            msr::VMX_TRUE_OFFSET
+        } else {
+            0
+        };
         let proc = Control::new(rdmsr(msr::VMX_PROCBASED + offset));
         if !proc.offers(proc::SECONDARY) {
             return Err(Missing::Ept);
@@ -102,8 +109,12 @@ impl Caps {
         if !self.proc2.offers(proc2::VPID) || self.ept_vpid & VPID_NEEDED != VPID_NEEDED {
             return Err(Missing::Vpid);
         }
-        let exit_bits = exit::HOST_64 | exit::SAVE_DEBUG | exit::SAVE_PAT | exit::LOAD_PAT
-            | exit::SAVE_EFER | exit::LOAD_EFER;
+        let exit_bits = exit::HOST_64
+            | exit::SAVE_DEBUG
+            | exit::SAVE_PAT
+            | exit::LOAD_PAT
+            | exit::SAVE_EFER
+            | exit::LOAD_EFER;
         let entry_bits = entry::IA32E | entry::LOAD_DEBUG | entry::LOAD_PAT | entry::LOAD_EFER;
         if !self.proc.offers(proc::MSR_BITMAPS)
             || !self.exit.offers(exit_bits)
@@ -117,10 +128,18 @@ impl Caps {
 
     /// True if children can run: what their local APIC and their timers need.
     pub fn children(&self) -> bool {
-        self.pin.offers(pin::EXTERNAL_INTERRUPT | pin::NMI | pin::VIRTUAL_NMIS | pin::PREEMPTION_TIMER)
-            && self.proc.offers(proc::TPR_SHADOW | proc::HLT | proc::UNCONDITIONAL_IO
-                | proc::INTERRUPT_WINDOW | proc::NMI_WINDOW)
-            && self.proc2.offers(proc2::APIC_ACCESSES | proc2::APIC_REGISTERS)
+        self.pin
+            .offers(pin::EXTERNAL_INTERRUPT | pin::NMI | pin::VIRTUAL_NMIS | pin::PREEMPTION_TIMER)
+            && self.proc.offers(
+                proc::TPR_SHADOW
+                    | proc::HLT
+                    | proc::UNCONDITIONAL_IO
+                    | proc::INTERRUPT_WINDOW
+                    | proc::NMI_WINDOW,
+            )
+            && self
+                .proc2
+                .offers(proc2::APIC_ACCESSES | proc2::APIC_REGISTERS)
     }
 
     /// True if EPT has 1 GiB pages.

@@ -6,7 +6,7 @@
 //! (CR3, CR4, descriptor tables) are used in this layer only and marked so.
 
 use core::arch::asm;
-use core::arch::x86_64::{CpuidResult, __cpuid_count};
+use core::arch::x86_64::{__cpuid_count, CpuidResult};
 
 /// Executes CPUID.
 pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {

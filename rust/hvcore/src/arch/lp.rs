@@ -292,7 +292,10 @@ pub fn start_vmx(lp: &mut Lp) -> Result<(), Failed> {
     // PKE, where Linux uses it, to switch PKRU with the partition.
     let pke = lp.go_on.cr4 & CR4_PKE;
     insn::write_cr4(insn::read_cr4() | CR4_VMXE | pke | lp.caps.cr4_fixed.0);
-    let failed = |detail| Failed { status: Status::LaunchFailed as u64, detail };
+    let failed = |detail| Failed {
+        status: Status::LaunchFailed as u64,
+        detail,
+    };
     insn::vmxon(lp.vmxon).map_err(|_| failed(0))?;
     lp.vmx = true;
     insn::vmclear(lp.vmcs).map_err(|_| failed(1))?;

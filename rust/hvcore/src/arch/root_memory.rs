@@ -57,9 +57,18 @@ macro_rules! plain {
     )* };
 }
 plain!(
-    u8, u16, u32, u64, [u64; 16], hvabi::vp::Segment, hvabi::vp::RunPage,
-    hvabi::state::Registers, hvabi::stats::VpStats, hvabi::boot::LeaveFrame,
-    hvabi::boot::CoreInfo, [u64; 512]
+    u8,
+    u16,
+    u32,
+    u64,
+    [u64; 16],
+    hvabi::vp::Segment,
+    hvabi::vp::RunPage,
+    hvabi::state::Registers,
+    hvabi::stats::VpStats,
+    hvabi::boot::LeaveFrame,
+    hvabi::boot::CoreInfo,
+    [u64; 512]
 );
 
 /// Translates a linear address of the root by its page tables, to read its descriptor tables at
