@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Memory of a partition: intercepts where there is none, and what may be done with it. */
+#include <sys/eventfd.h>
+
 #include "partition.h"
 
 GUEST_CODE(16, real_mmio,
@@ -195,9 +197,34 @@ static void many_regions(void)
 	munmap(memory, 256 * PAGE);
 }
 
+/* A write that somebody waits for is an event, and no intercept. */
+static void doorbells(void)
+{
+	struct partition p;
+	int event = eventfd(0, EFD_NONBLOCK);
+	struct mshv_user_ioeventfd bell = {
+		.addr = 0x1000000c, .len = 4, .fd = event, .datamatch = 0x9abcdef0,
+		.flags = 1 << MSHV_IOEVENTFD_BIT_DATAMATCH,
+	};
+	uint64_t count = 0;
+
+	partition_open(&p);
+	start_long(&p, long_mmio, long_mmio_end);
+	tap(!ioctl(p.fd, MSHV_IOEVENTFD, &bell), "a doorbell is assigned");
+	run_to(&p, HV_MSG_UNMAPPED_GPA, "doorbell: the read before it");
+	set(&p, HV_RAX, 0x123456789abcdef0);
+	skip_bytes(&p, 3);
+	if (run_to(&p, HV_MSG_UNMAPPED_GPA, "doorbell: the next intercept"))
+		is_memory(&p, ALIAS_GPA + 0x40, HV_WRITE, "doorbell: it is the write behind it");
+	tap(read(event, &count, sizeof(count)) == sizeof(count) && count == 1, "doorbell: it rang once");
+	close(event);
+	partition_close(&p);
+}
+
 int main(void)
 {
 	need_partitions();
+	doorbells();
 	real_mode();
 	long_mode();
 	regions();

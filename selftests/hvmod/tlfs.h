@@ -181,7 +181,7 @@ struct hv_message {
 };
 
 _Static_assert(sizeof(struct hv_intercept_header) == 40, "");
-_Static_assert(sizeof(struct hv_port_message) == 120, "");
+_Static_assert(sizeof(struct hv_port_message) == 128, "");
 _Static_assert(sizeof(struct hv_memory_message) == 80, "");
 _Static_assert(sizeof(struct hv_message) == 256, "");
 _Static_assert(sizeof(struct hv_assoc) == 32, "");

@@ -30,7 +30,7 @@ class Group:
 WITH_HVCTL = ("hvmod.ko", "programs", "hvctl")
 
 ALL = [
-    Group("root", [("identity", "./identity.sh"), ("load", "./load.sh 4"),
+    Group("root", [("identity", "./identity.sh"), ("load", "./load.sh 20"),
                    ("hotplug", "./hotplug.sh")]),
     Group("root-1lp", [("identity", "./identity.sh"), ("load", "./load.sh 3")], cpus=1),
     Group("refusals", [("second", "./second_load.sh"), ("kvm", "./kvm_holds_vmx.sh")]),
