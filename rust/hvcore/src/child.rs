@@ -2,6 +2,7 @@
 
 //! A child runs: from the root's call to the exit that the root has to see.
 
+use crate::apic_step;
 use crate::arch::enter::{enter, Entered};
 use crate::arch::insn;
 use crate::arch::lp::Lp;
@@ -90,6 +91,7 @@ fn switch_and_run(lp: &mut Lp, run: &mut Run<'_>) -> bool {
 
     let mut init = false;
     let kind = run_loop(lp, run, &mut init);
+    apic_step::end(run.state);
 
     if config().present.xcr0 {
         run.state.xsave.save();
@@ -124,7 +126,7 @@ fn run_loop(lp: &mut Lp, run: &mut Run<'_>, init: &mut bool) -> ExitKind {
     let mut launched = false;
     let mut look = true;
     loop {
-        if run.vp.kicked.swap(false, Ordering::SeqCst) {
+        if run.vp.kicked.load(Ordering::Relaxed) && run.vp.kicked.swap(false, Ordering::SeqCst) {
             return ExitKind::Interrupted;
         }
         if look || run.vp.posted.any() {
@@ -162,6 +164,7 @@ fn run_loop(lp: &mut Lp, run: &mut Run<'_>, init: &mut bool) -> ExitKind {
             run.page.qualification = vmcs::EXIT_QUALIFICATION.read();
             return ExitKind::BadState;
         }
+        apic_step::end(run.state);
         run.state.event = Event::interrupted();
         match exit {
             reason::EXTERNAL_INTERRUPT => return ExitKind::Interrupted,

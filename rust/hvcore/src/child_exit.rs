@@ -3,6 +3,7 @@
 //! VM exits of children: one short handler for each reason.
 
 use crate::apic::regs::Effect;
+use crate::apic_step;
 use crate::arch::insn;
 use crate::arch::lp::Lp;
 use crate::arch::root_memory::Hostile;
@@ -64,14 +65,8 @@ pub fn handle(lp: &mut Lp, run: &mut Run<'_>, exit: u32) -> Next {
         | reason::MONITOR
         | reason::ENCLS
         | reason::PCONFIG => inject(run, Event::UD),
-        reason::APIC_ACCESS => {
-            // What the processor does not virtualize: a register that is not one.
-            let qualification = vmcs::EXIT_QUALIFICATION.read();
-            run.page.gpa = APIC_GPA | qualification & 0xfff;
-            run.page.gla_valid = 0;
-            run.page.access = if qualification >> 12 & 0xf == 1 { 2 } else { 1 };
-            to_root(run, ExitKind::Memory)
-        }
+        reason::APIC_ACCESS => apic_step::begin(run),
+        reason::MONITOR_TRAP => Next::Look,
         reason::TRIPLE_FAULT => to_root(run, ExitKind::TripleFault),
         _ => {
             let qualification = vmcs::EXIT_QUALIFICATION.read();
@@ -90,7 +85,7 @@ pub fn handle(lp: &mut Lp, run: &mut Run<'_>, exit: u32) -> Next {
     }
 }
 
-fn to_root(run: &mut Run<'_>, kind: ExitKind) -> Next {
+pub fn to_root(run: &mut Run<'_>, kind: ExitKind) -> Next {
     run.page.qualification = vmcs::EXIT_QUALIFICATION.read();
     run.page.instruction_len = vmcs::EXIT_LENGTH.read();
     Next::Root(kind)

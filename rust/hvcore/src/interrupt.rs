@@ -42,6 +42,9 @@ pub fn prepare(run: &mut Run<'_>) -> Option<ExitKind> {
 
     let pending = state.apic.pending();
     let mut controls = state.controls;
+    if state.steps {
+        controls |= control::proc::MONITOR_TRAP;
+    }
     let mut delivered = false;
     vmcs::ENTRY_INFO.write(0);
     if let Some(event) = state.event.take() {

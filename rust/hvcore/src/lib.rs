@@ -17,6 +17,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod apic;
+pub mod apic_step;
 pub mod arch;
 pub mod child;
 pub mod child_exit;

@@ -71,6 +71,8 @@ pub struct State {
     pub host: u32,
     /// Primary processor-based controls without the windows.
     pub controls: u32,
+    /// See [`apic_step`](crate::apic_step).
+    pub steps: bool,
     pub stats: VpStats,
 }
 
@@ -160,6 +162,7 @@ pub fn create(lp: &Lp, number: u64, index: u64, run_spa: u64) -> Answer<u64> {
         vpid: FIRST_VPID + (child.index() * MAX_VPS + index) as u16,
         host: 0,
         controls: 0,
+        steps: false,
         stats: VpStats {
             exits: [0; EXIT_REASONS],
             handled: 0,

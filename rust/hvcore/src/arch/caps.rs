@@ -135,7 +135,8 @@ impl Caps {
                     | proc::HLT
                     | proc::UNCONDITIONAL_IO
                     | proc::INTERRUPT_WINDOW
-                    | proc::NMI_WINDOW,
+                    | proc::NMI_WINDOW
+                    | proc::MONITOR_TRAP,
             )
             && self
                 .proc2

@@ -279,6 +279,7 @@ pub mod reason {
     pub const RDMSR: u32 = 31;
     pub const WRMSR: u32 = 32;
     pub const MWAIT: u32 = 36;
+    pub const MONITOR_TRAP: u32 = 37;
     pub const MONITOR: u32 = 39;
     pub const TPR_BELOW_THRESHOLD: u32 = 43;
     pub const APIC_ACCESS: u32 = 44;
@@ -318,6 +319,7 @@ pub mod control {
         pub const TPR_SHADOW: u32 = 1 << 21;
         pub const NMI_WINDOW: u32 = 1 << 22;
         pub const UNCONDITIONAL_IO: u32 = 1 << 24;
+        pub const MONITOR_TRAP: u32 = 1 << 27;
         pub const MSR_BITMAPS: u32 = 1 << 28;
         pub const MONITOR: u32 = 1 << 29;
         pub const SECONDARY: u32 = 1 << 31;

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Registers of the local APIC that the processor does not virtualize (the timer's current count,
+//! the processor priority, and what is no register): the access exits, and tells where but not
+//! which instruction it was. hvcore has no decoder, so it lets the instruction do its access for
+//! once, on the page that is really mapped there, with the register's value put there before; the
+//! monitor trap flag brings the VP back after that one instruction.
+//!
+//! All partitions have the one page. An LP has it for a step; others let their VP try again. It is
+//! cleared after each step, so that nobody finds there what another partition wrote.
+
+use crate::arch::insn;
+use crate::arch::root_memory::Hostile;
+use crate::arch::vmcs::{self, control};
+use crate::child::{Next, Run};
+use crate::machine::config;
+use crate::vp::State;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+/// The page is in use.
+static TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// An APIC-access VM exit.
+pub fn begin(run: &mut Run<'_>) -> Next {
+    const READ: u64 = 0;
+    const WRITE: u64 = 1;
+    let qualification = vmcs::EXIT_QUALIFICATION.read();
+    let (offset, kind) = (qualification as u16 & 0xfff, qualification >> 12 & 0xf);
+    if !matches!(kind, READ | WRITE) {
+        // Code, stack or descriptor tables in the APIC's page.
+        return crate::child_exit::to_root(run, hvabi::vp::ExitKind::Unexpected);
+    }
+    if TAKEN.swap(true, Ordering::Acquire) {
+        return Next::Enter;
+    }
+    let state = &mut *run.state;
+    if kind == READ {
+        let value = state.apic.read(offset & 0xff0, insn::rdtsc());
+        scratch().write(usize::from(offset & 0xff0), value);
+    }
+    state.steps = true;
+    set_controls(state, true);
+    Next::Enter
+}
+
+/// After any exit: if a step was under way, it is over, whether it was made or not.
+#[inline(always)]
+pub fn end(state: &mut State) {
+    if state.steps {
+        state.steps = false;
+        set_controls(state, false);
+        scratch().write(0, [0u64; 512]);
+        TAKEN.store(false, Ordering::Release);
+    }
+}
+
+/// The page behind the APIC's; its contents are a child's.
+fn scratch() -> Hostile {
+    Hostile::owned_by_root(config().apic_access)
+}
+
+fn set_controls(state: &State, steps: bool) {
+    use control::{proc, proc2};
+    let all = vmcs::PROC_CONTROLS2.read();
+    vmcs::PROC_CONTROLS2.write(if steps {
+        all & !proc2::APIC_ACCESSES
+    } else {
+        all | proc2::APIC_ACCESSES
+    });
+    let trap = if steps { proc::MONITOR_TRAP } else { 0 };
+    vmcs::PROC_CONTROLS.write(state.controls | trap);
+    // Translations say whether they lead to the APIC's page (SDM vol. 3, 31.4.6).
+    insn::invvpid_one(state.vpid);
+}
