@@ -22,5 +22,6 @@ pub(crate) mod shared;
 pub(crate) mod ticker;
 pub(crate) mod trampoline;
 pub(crate) mod uapi;
+pub(crate) mod user;
 pub(crate) mod vmcall;
 pub(crate) mod wait;

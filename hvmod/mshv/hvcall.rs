@@ -6,7 +6,8 @@
 use super::{
     machine,
     partition::{Partition, Setup},
-    registers, user,
+    registers,
+    user::{self, Small},
     vp::Vp,
 };
 use crate::tlfs::{
@@ -34,37 +35,38 @@ pub(super) enum Target<'a> {
     Vp(&'a Arc<Partition>),
 }
 
-/// Bytes of input or output for which nothing is allocated: registers that end an intercept fit.
-const SMALL: usize = 112;
+/// Words of input or output for which nothing is allocated: the registers that end an intercept
+/// fit.
+const SMALL: usize = 14;
 
-/// Bytes on the stack if they are few, else in memory of their own.
-struct Buffer {
-    small: [u8; SMALL],
-    large: KVVec<u8>,
-    size: usize,
+/// The input of a hypercall, on the stack if it is short.
+enum InputBytes {
+    Small(Small<SMALL>),
+    Large(KVVec<u8>),
 }
 
-impl Buffer {
-    fn new(size: usize) -> Result<Self> {
-        Ok(Self {
-            small: [0; SMALL],
-            large: if size > SMALL {
-                user::buffer(size)?
-            } else {
-                KVVec::new()
-            },
-            size,
-        })
+impl InputBytes {
+    #[inline]
+    fn read(address: usize, size: usize) -> Result<Self> {
+        if size <= Small::<SMALL>::SIZE {
+            return Ok(Self::Small(Small::read(address, size)?));
+        }
+        let mut bytes = user::buffer(size)?;
+        user::read_bytes(address, &mut bytes)?;
+        Ok(Self::Large(bytes))
     }
 
-    fn bytes(&mut self) -> &mut [u8] {
-        if self.size > SMALL {
-            &mut self.large
-        } else {
-            &mut self.small[..self.size]
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Small(bytes) => bytes.bytes(),
+            Self::Large(bytes) => bytes,
         }
     }
 }
+
+/// Bytes of output that are on the stack.
+const OUTPUT: usize = 64;
 
 /// What a hypercall writes back. The program takes as much of it as it has room for.
 struct Output<'a>(&'a mut [u8]);
@@ -115,15 +117,21 @@ pub(super) fn passthrough(mut target: Target<'_>, arg: usize) -> Result<isize> {
         return Err(EINVAL);
     }
 
-    let mut input = Buffer::new(in_size)?;
-    user::read_bytes(args.in_ptr as usize, input.bytes())?;
-    let mut output = Buffer::new(if args.out_ptr != 0 { out_size } else { 0 })?;
-    let (reps, result) = call(
-        &mut target,
-        args.code,
-        Input::new(input.bytes(), args.reps),
-        &mut Output(output.bytes()),
-    );
+    let input = InputBytes::read(args.in_ptr as usize, in_size)?;
+    let input = Input::new(input.bytes(), args.reps);
+    let (mut small, mut large);
+    let output: &mut [u8] = match (args.out_ptr, out_size) {
+        (0, _) => &mut [],
+        (_, 1..=OUTPUT) => {
+            small = [0; OUTPUT];
+            &mut small[..out_size]
+        }
+        _ => {
+            large = user::buffer(out_size)?;
+            &mut large
+        }
+    };
+    let (reps, result) = call(&mut target, args.code, input, &mut Output(output));
 
     args.reps = reps;
     args.status = result.err().map_or(0, |status| status.0);
@@ -132,7 +140,7 @@ pub(super) fn passthrough(mut target: Target<'_>, arg: usize) -> Result<isize> {
         return Err(Error::from_errno(-status.errno()));
     }
     if args.out_ptr != 0 {
-        user::write_bytes(args.out_ptr as usize, output.bytes())?;
+        user::write_bytes(args.out_ptr as usize, output)?;
     }
     Ok(0)
 }

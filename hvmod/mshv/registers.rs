@@ -16,6 +16,7 @@ use crate::{
         status::{HvResult, HvStatus},
     },
 };
+use core::ops::Range;
 
 /// What has to be loaded for some registers, and stored after they were changed.
 #[derive(Clone, Copy, Default)]
@@ -31,10 +32,6 @@ impl Needs {
             Home::Group(group) => self.groups |= group,
             Home::Xsave => self.xsave = true,
         }
-    }
-
-    fn none(&self) -> bool {
-        self.groups == 0 && !self.xsave
     }
 }
 
@@ -120,16 +117,42 @@ pub(super) fn get(
 ///
 /// Hyper-V writes one after the other and stops at the first that it does not like; so does this,
 /// but that values are judged together: those before the one at fault are written.
+#[inline]
 pub(super) fn set(
     vp: &Vp,
     state: &mut State,
     count: u16,
     assoc: impl Fn(u16) -> HvResult<RegisterAssoc>,
 ) -> (u16, HvResult) {
+    // The usual end of an intercept is a few general registers: no hypercall is needed.
+    let mut view = state.view();
+    for index in 0..count {
+        let entry = match assoc(index) {
+            Ok(entry) => entry,
+            Err(status) => return (index, Err(status)),
+        };
+        if home(entry.name) != Some(Home::Run) {
+            return set_rest(vp, state, index, count, &assoc);
+        }
+        if let Err(status) = view.set(entry.name, entry.value) {
+            return (index, Err(status));
+        }
+    }
+    (count, Ok(()))
+}
+
+/// Writes the registers from `start` on.
+fn set_rest(
+    vp: &Vp,
+    state: &mut State,
+    start: u16,
+    count: u16,
+    assoc: &dyn Fn(u16) -> HvResult<RegisterAssoc>,
+) -> (u16, HvResult) {
     let mut limit = count;
     let mut result = Ok(());
-    while limit > 0 {
-        match set_all(vp, state, limit, &assoc) {
+    while limit > start {
+        match set_all(vp, state, start..limit, assoc) {
             Ok(()) => break,
             Err((index, status)) => {
                 limit = index.min(limit - 1);
@@ -140,15 +163,15 @@ pub(super) fn set(
     (limit, result)
 }
 
-/// Writes the first `count` registers, all or none. An error tells the one at fault.
+/// Writes the registers of `range`, all or none. An error tells the one at fault.
 fn set_all(
     vp: &Vp,
     state: &mut State,
-    count: u16,
-    assoc: &impl Fn(u16) -> HvResult<RegisterAssoc>,
+    range: Range<u16>,
+    assoc: &dyn Fn(u16) -> HvResult<RegisterAssoc>,
 ) -> Result<(), (u16, HvStatus)> {
     let mut needs = Needs::default();
-    for index in 0..count {
+    for index in range.clone() {
         let entry = assoc(index).map_err(|status| (index, status))?;
         let home = home(entry.name).ok_or((index, HvStatus::INVALID_PARAMETER))?;
         needs.add(home);
@@ -156,15 +179,14 @@ fn set_all(
             needs.groups |= group::CONTROL;
         }
     }
-    if count == 1 && needs.none() {
-        // The usual end of an intercept.
-        return apply(state, 1, assoc);
-    }
 
     let before: RunPage = *state.run;
     let local = state.local;
-    state.load(vp, needs).map_err(|status| (0, status))?;
-    let written = apply(state, count, assoc).and_then(|()| store(vp, state, count, needs, assoc));
+    state
+        .load(vp, needs)
+        .map_err(|status| (range.start, status))?;
+    let written =
+        apply(state, range.clone(), assoc).and_then(|()| store(vp, state, range, needs, assoc));
     if written.is_err() {
         state.run.gpr = before.gpr;
         state.run.rip = before.rip;
@@ -177,11 +199,11 @@ fn set_all(
 /// Writes the registers where they were loaded to.
 fn apply(
     state: &mut State,
-    count: u16,
-    assoc: &impl Fn(u16) -> HvResult<RegisterAssoc>,
+    range: Range<u16>,
+    assoc: &dyn Fn(u16) -> HvResult<RegisterAssoc>,
 ) -> Result<(), (u16, HvStatus)> {
     let mut view = state.view();
-    for index in 0..count {
+    for index in range {
         assoc(index)
             .and_then(|entry| {
                 if let Some(address) = pending_page_fault(entry.name, entry.value) {
@@ -198,14 +220,15 @@ fn apply(
 fn store(
     vp: &Vp,
     state: &mut State,
-    count: u16,
+    range: Range<u16>,
     needs: Needs,
-    assoc: &impl Fn(u16) -> HvResult<RegisterAssoc>,
+    assoc: &dyn Fn(u16) -> HvResult<RegisterAssoc>,
 ) -> Result<(), (u16, HvStatus)> {
     let first = |wanted: &dyn Fn(Home) -> bool| {
-        (0..count)
+        range
+            .clone()
             .find(|&index| assoc(index).is_ok_and(|entry| home(entry.name).is_some_and(wanted)))
-            .unwrap_or(0)
+            .unwrap_or(range.start)
     };
     // The FPU's first: which of its parts may be in use does not depend on other registers.
     if needs.xsave {

@@ -15,10 +15,7 @@ use crate::{
     },
     hypercall,
     sys::run::{self, RunGuard},
-    tlfs::{
-        message::{self, Instruction},
-        pod,
-    },
+    tlfs::message::{self, Instruction},
 };
 use kernel::{prelude::*, sync::MutexGuard};
 
@@ -38,7 +35,7 @@ pub(super) fn ioctl(partition: &Partition, vp: &Vp, arg: usize) -> Result<isize>
     run::leave();
     let state = ran?;
     vp.publish(&state.message);
-    user::write_bytes(arg, pod::bytes_of(&*state.message))?;
+    user::write_bytes(arg, state.message.bytes())?;
     Ok(0)
 }
 

@@ -57,6 +57,10 @@ void hvmod_run_end(void);
 void hvmod_kick_cpu(u32 cpu);
 u64 hvmod_tsc(void);
 
+/* user.c */
+bool hvmod_user_read(void *to, unsigned long from, unsigned long size);
+bool hvmod_user_write(unsigned long to, const void *from, unsigned long size);
+
 /* wait.c */
 struct hvmod_waiter;
 

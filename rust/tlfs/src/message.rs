@@ -129,19 +129,36 @@ impl Message {
         pod::zeroed()
     }
 
+    /// The bytes that say something: the head and the payload.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        const HEAD: usize = core::mem::offset_of!(Message, payload);
+        let end = HEAD + usize::from(self.payload_size).min(PAYLOAD_SIZE);
+        &pod::bytes_of(self)[..end]
+    }
+
     /// Makes this a message of type `message_type` with `payload`.
     ///
     /// What is behind the payload keeps its bytes: a message is written to memory of the same VP
     /// again and again, and only ever holds bytes of messages of that VP.
+    #[inline]
     pub fn set<T: Pod>(&mut self, message_type: u32, payload: &T) {
-        const { assert!(core::mem::size_of::<T>() <= PAYLOAD_SIZE) };
+        const {
+            assert!(core::mem::size_of::<T>() <= PAYLOAD_SIZE);
+            assert!(core::mem::align_of::<T>() <= core::mem::align_of::<Message>());
+            assert!(
+                core::mem::offset_of!(Message, payload) % core::mem::align_of::<Message>() == 0
+            );
+        }
         self.message_type = message_type;
         self.payload_size = core::mem::size_of::<T>() as u8;
         self.message_flags = 0;
         self.reserved = [0; 2];
         self.sender = 0;
-        // The assertion above says that it fits.
-        let _ = pod::write_at(&mut self.payload, 0, payload);
+        // The assertions say that it fits.
+        if let Some(place) = pod::view_mut(&mut self.payload) {
+            *place = *payload;
+        }
     }
 }
 

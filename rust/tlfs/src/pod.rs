@@ -58,6 +58,16 @@ pub fn write_at<T: Pod>(bytes: &mut [u8], offset: usize, value: &T) -> Option<()
     Some(())
 }
 
+/// The bytes at the start of `bytes` as a `T`, if they are all there and aligned.
+pub fn view_mut<T: Pod>(bytes: &mut [u8]) -> Option<&mut T> {
+    let pointer = bytes.as_mut_ptr().cast::<T>();
+    if bytes.len() < size_of::<T>() || !pointer.is_aligned() {
+        return None;
+    }
+    // SAFETY: Inside of `bytes`, aligned, and every content is a `T` and the other way round.
+    Some(unsafe { &mut *pointer })
+}
+
 /// Declares structures of the ABI: `repr(C)`, all fields public, [`Pod`] with the absence of
 /// padding checked when compiled.
 macro_rules! pod_struct {

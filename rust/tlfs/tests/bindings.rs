@@ -29,7 +29,11 @@ fn structures() {
     layout!(message::MemoryMessage, hv_x64_memory_intercept_message, {
         cache_type => cache_type, guest_virtual_address => guest_virtual_address,
     });
-    layout!(message::InvalidRegisterMessage, hv_x64_invalid_vp_register_message, {});
+    layout!(
+        message::InvalidRegisterMessage,
+        hv_x64_invalid_vp_register_message,
+        {}
+    );
     layout!(message::UnsupportedFeatureMessage, hv_x64_unsupported_feature_message, {
         feature_code => feature_code, feature_parameter => feature_parameter,
     });
@@ -63,11 +67,26 @@ fn structures() {
 fn register_names() {
     use register::name;
     let pairs = [
-        (name::INTERNAL_ACTIVITY_STATE, hv_register_name_HV_REGISTER_INTERNAL_ACTIVITY_STATE),
-        (name::PENDING_INTERRUPTION, hv_register_name_HV_REGISTER_PENDING_INTERRUPTION),
-        (name::INTERRUPT_STATE, hv_register_name_HV_REGISTER_INTERRUPT_STATE),
-        (name::PENDING_EVENT0, hv_register_name_HV_REGISTER_PENDING_EVENT0),
-        (name::PENDING_EVENT1, hv_register_name_HV_REGISTER_PENDING_EVENT1),
+        (
+            name::INTERNAL_ACTIVITY_STATE,
+            hv_register_name_HV_REGISTER_INTERNAL_ACTIVITY_STATE,
+        ),
+        (
+            name::PENDING_INTERRUPTION,
+            hv_register_name_HV_REGISTER_PENDING_INTERRUPTION,
+        ),
+        (
+            name::INTERRUPT_STATE,
+            hv_register_name_HV_REGISTER_INTERRUPT_STATE,
+        ),
+        (
+            name::PENDING_EVENT0,
+            hv_register_name_HV_REGISTER_PENDING_EVENT0,
+        ),
+        (
+            name::PENDING_EVENT1,
+            hv_register_name_HV_REGISTER_PENDING_EVENT1,
+        ),
         (
             name::DELIVERABILITY_NOTIFICATIONS,
             hv_register_name_HV_REGISTER_DELIVERABILITY_NOTIFICATIONS,
@@ -80,18 +99,36 @@ fn register_names() {
         (name::XMM15, hv_register_name_HV_X64_REGISTER_XMM15),
         (name::FP_MMX0, hv_register_name_HV_X64_REGISTER_FP_MMX0),
         (name::FP_MMX7, hv_register_name_HV_X64_REGISTER_FP_MMX7),
-        (name::FP_CONTROL_STATUS, hv_register_name_HV_X64_REGISTER_FP_CONTROL_STATUS),
-        (name::XMM_CONTROL_STATUS, hv_register_name_HV_X64_REGISTER_XMM_CONTROL_STATUS),
+        (
+            name::FP_CONTROL_STATUS,
+            hv_register_name_HV_X64_REGISTER_FP_CONTROL_STATUS,
+        ),
+        (
+            name::XMM_CONTROL_STATUS,
+            hv_register_name_HV_X64_REGISTER_XMM_CONTROL_STATUS,
+        ),
         (name::CR0, hv_register_name_HV_X64_REGISTER_CR0),
         (name::CR2, hv_register_name_HV_X64_REGISTER_CR2),
         (name::CR3, hv_register_name_HV_X64_REGISTER_CR3),
         (name::CR4, hv_register_name_HV_X64_REGISTER_CR4),
         (name::CR8, hv_register_name_HV_X64_REGISTER_CR8),
         (name::XFEM, hv_register_name_HV_X64_REGISTER_XFEM),
-        (name::INTERMEDIATE_CR0, hv_register_name_HV_X64_REGISTER_INTERMEDIATE_CR0),
-        (name::INTERMEDIATE_CR3, hv_register_name_HV_X64_REGISTER_INTERMEDIATE_CR3),
-        (name::INTERMEDIATE_CR4, hv_register_name_HV_X64_REGISTER_INTERMEDIATE_CR4),
-        (name::INTERMEDIATE_CR8, hv_register_name_HV_X64_REGISTER_INTERMEDIATE_CR8),
+        (
+            name::INTERMEDIATE_CR0,
+            hv_register_name_HV_X64_REGISTER_INTERMEDIATE_CR0,
+        ),
+        (
+            name::INTERMEDIATE_CR3,
+            hv_register_name_HV_X64_REGISTER_INTERMEDIATE_CR3,
+        ),
+        (
+            name::INTERMEDIATE_CR4,
+            hv_register_name_HV_X64_REGISTER_INTERMEDIATE_CR4,
+        ),
+        (
+            name::INTERMEDIATE_CR8,
+            hv_register_name_HV_X64_REGISTER_INTERMEDIATE_CR8,
+        ),
         (name::DR3, hv_register_name_HV_X64_REGISTER_DR3),
         (name::DR6, hv_register_name_HV_X64_REGISTER_DR6),
         (name::ES, hv_register_name_HV_X64_REGISTER_ES),
@@ -106,22 +143,43 @@ fn register_names() {
         (name::GDTR, hv_register_name_HV_X64_REGISTER_GDTR),
         (name::TSC, hv_register_name_HV_X64_REGISTER_TSC),
         (name::EFER, hv_register_name_HV_X64_REGISTER_EFER),
-        (name::KERNEL_GS_BASE, hv_register_name_HV_X64_REGISTER_KERNEL_GS_BASE),
+        (
+            name::KERNEL_GS_BASE,
+            hv_register_name_HV_X64_REGISTER_KERNEL_GS_BASE,
+        ),
         (name::APIC_BASE, hv_register_name_HV_X64_REGISTER_APIC_BASE),
         (name::PAT, hv_register_name_HV_X64_REGISTER_PAT),
-        (name::SYSENTER_CS, hv_register_name_HV_X64_REGISTER_SYSENTER_CS),
-        (name::SYSENTER_EIP, hv_register_name_HV_X64_REGISTER_SYSENTER_EIP),
-        (name::SYSENTER_ESP, hv_register_name_HV_X64_REGISTER_SYSENTER_ESP),
+        (
+            name::SYSENTER_CS,
+            hv_register_name_HV_X64_REGISTER_SYSENTER_CS,
+        ),
+        (
+            name::SYSENTER_EIP,
+            hv_register_name_HV_X64_REGISTER_SYSENTER_EIP,
+        ),
+        (
+            name::SYSENTER_ESP,
+            hv_register_name_HV_X64_REGISTER_SYSENTER_ESP,
+        ),
         (name::STAR, hv_register_name_HV_X64_REGISTER_STAR),
         (name::LSTAR, hv_register_name_HV_X64_REGISTER_LSTAR),
         (name::CSTAR, hv_register_name_HV_X64_REGISTER_CSTAR),
         (name::SFMASK, hv_register_name_HV_X64_REGISTER_SFMASK),
-        (name::INITIAL_APIC_ID, hv_register_name_HV_X64_REGISTER_INITIAL_APIC_ID),
+        (
+            name::INITIAL_APIC_ID,
+            hv_register_name_HV_X64_REGISTER_INITIAL_APIC_ID,
+        ),
         (name::TSC_AUX, hv_register_name_HV_X64_REGISTER_TSC_AUX),
         (name::DEBUG_CTL, hv_register_name_HV_X64_REGISTER_DEBUG_CTL),
         (name::U_XSS, hv_register_name_HV_X64_REGISTER_U_XSS),
-        (name::TSC_ADJUST, hv_register_name_HV_X64_REGISTER_TSC_ADJUST),
-        (name::MISC_ENABLE, hv_register_name_HV_X64_REGISTER_MSR_IA32_MISC_ENABLE),
+        (
+            name::TSC_ADJUST,
+            hv_register_name_HV_X64_REGISTER_TSC_ADJUST,
+        ),
+        (
+            name::MISC_ENABLE,
+            hv_register_name_HV_X64_REGISTER_MSR_IA32_MISC_ENABLE,
+        ),
         (name::APIC_ID, hv_register_name_HV_X64_REGISTER_APIC_ID),
     ];
     for (ours, theirs) in pairs {

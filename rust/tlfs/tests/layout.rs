@@ -55,7 +55,11 @@ fn run(source: &Path, body: &str) -> Vec<u64> {
     for header in ["types.h", "bits.h", "build_bug.h"] {
         std::fs::write(shim.join(header), "").unwrap();
     }
-    std::fs::copy(source.join("include/uapi/linux/mshv.h"), shim.join("mshv.h")).unwrap();
+    std::fs::copy(
+        source.join("include/uapi/linux/mshv.h"),
+        shim.join("mshv.h"),
+    )
+    .unwrap();
     let program = format!(
         "{SHIM}\n#include <hyperv/hvhdk.h>\n#include <linux/mshv.h>\n\
          int main(void) {{\n{body}return 0; }}\n"

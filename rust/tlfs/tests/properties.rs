@@ -48,7 +48,9 @@ impl Vp {
 
 /// Names of all registers there are.
 fn names() -> Vec<u32> {
-    (0..0x000a_0000).filter(|&name| home(name).is_some()).collect()
+    (0..0x000a_0000)
+        .filter(|&name| home(name).is_some())
+        .collect()
 }
 
 /// Registers whose value is any 64 bits.
@@ -279,12 +281,19 @@ fn pending_interruption_and_vmcs_format() {
     let mut vp = Vp::new();
     // A page fault with an error code: type 3, deliver, vector 14.
     let value = 1 | 3 << 1 | 1 << 4 | 14 << 16 | 0x2u64 << 32;
-    vp.view().set(name::PENDING_INTERRUPTION, value.into()).unwrap();
+    vp.view()
+        .set(name::PENDING_INTERRUPTION, value.into())
+        .unwrap();
     assert_eq!(vp.registers.event, 1 << 31 | 1 << 11 | 3 << 8 | 14);
     assert_eq!(vp.registers.event_error, 2);
     assert_eq!(vp.view().get(name::PENDING_INTERRUPTION), Ok(value.into()));
     // Reserved type, exception with a vector that is none, error code where there is none.
-    for bad in [1 | 1 << 1, 1 | 3 << 1 | 32 << 16, 1 | 1 << 4 | 32 << 16, 1 | 7 << 1] {
+    for bad in [
+        1 | 1 << 1,
+        1 | 3 << 1 | 32 << 16,
+        1 | 1 << 4 | 32 << 16,
+        1 | 7 << 1,
+    ] {
         let status = vp.view().set(name::PENDING_INTERRUPTION, bad.into());
         assert_eq!(status, Err(HvStatus::INVALID_REGISTER_VALUE));
     }
@@ -295,7 +304,9 @@ fn pending_interruption_and_vmcs_format() {
 #[test]
 fn activity_and_shadow() {
     let mut vp = Vp::new();
-    vp.view().set(name::INTERNAL_ACTIVITY_STATE, 1.into()).unwrap();
+    vp.view()
+        .set(name::INTERNAL_ACTIVITY_STATE, 1.into())
+        .unwrap();
     assert_eq!(vp.registers.activity, activity::WAIT_FOR_SIPI);
     vp.registers.interruptibility = 2;
     assert_eq!(vp.view().get(name::INTERRUPT_STATE), Ok(1.into()));

@@ -22,10 +22,18 @@ fn expected(bytes: &[u8], bits: u32, gpr: &[u64; 16]) -> Option<Store> {
     let instruction = decoder.decode();
     let general = matches!(
         instruction.code(),
-        Code::Mov_rm8_r8 | Code::Mov_rm16_r16 | Code::Mov_rm32_r32 | Code::Mov_rm64_r64
-            | Code::Mov_rm8_imm8 | Code::Mov_rm16_imm16 | Code::Mov_rm32_imm32
-            | Code::Mov_rm64_imm32 | Code::Mov_moffs8_AL | Code::Mov_moffs16_AX
-            | Code::Mov_moffs32_EAX | Code::Mov_moffs64_RAX
+        Code::Mov_rm8_r8
+            | Code::Mov_rm16_r16
+            | Code::Mov_rm32_r32
+            | Code::Mov_rm64_r64
+            | Code::Mov_rm8_imm8
+            | Code::Mov_rm16_imm16
+            | Code::Mov_rm32_imm32
+            | Code::Mov_rm64_imm32
+            | Code::Mov_moffs8_AL
+            | Code::Mov_moffs16_AX
+            | Code::Mov_moffs32_EAX
+            | Code::Mov_moffs64_RAX
     );
     let plain = instruction.mnemonic() == Mnemonic::Mov
         && general

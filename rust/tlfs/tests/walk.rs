@@ -209,7 +209,9 @@ fn pae() {
     memory.words.insert(0x500, 0);
     memory.words.insert(0x508, 0x1000 | P);
     memory.words.insert(0x1000, 0x2000 | P | W | U);
-    memory.words.insert(0x2000 + 8 * 5, 0xf_1234_5000 | P | W | U);
+    memory
+        .words
+        .insert(0x2000 + 8 * 5, 0xf_1234_5000 | P | W | U);
     let paging = Paging {
         cr0: 1 << 31,
         cr3: 0x500,
@@ -223,14 +225,26 @@ fn pae() {
     };
     let found = translate(&memory, &paging, 0x4000_5678, &read).unwrap();
     assert_eq!(found.gpa, 0xf_1234_5678);
-    assert_eq!(translate(&memory, &paging, 0x5678, &read), Err(Fault::NotPresent));
-    assert_eq!(translate(&memory, &paging, 0x8000_0000, &read), Err(Fault::Unmapped));
+    assert_eq!(
+        translate(&memory, &paging, 0x5678, &read),
+        Err(Fault::NotPresent)
+    );
+    assert_eq!(
+        translate(&memory, &paging, 0x8000_0000, &read),
+        Err(Fault::Unmapped)
+    );
 }
 
 #[test]
 fn no_paging_and_not_canonical() {
     let memory = Memory::default();
-    let found = translate(&memory, &Paging::default(), 0x1_2345_6789, &Access::default()).unwrap();
+    let found = translate(
+        &memory,
+        &Paging::default(),
+        0x1_2345_6789,
+        &Access::default(),
+    )
+    .unwrap();
     assert_eq!(found.gpa, 0x2345_6789);
     let paging = long_mode(0x10_0000);
     let fault = translate(&memory, &paging, 1 << 47, &Access::default());
@@ -240,7 +254,10 @@ fn no_paging_and_not_canonical() {
         ..paging
     };
     // Canonical with five levels: the top table is missing.
-    assert_eq!(translate(&memory, &five, 1 << 47, &Access::default()), Err(Fault::Unmapped));
+    assert_eq!(
+        translate(&memory, &five, 1 << 47, &Access::default()),
+        Err(Fault::Unmapped)
+    );
 }
 
 #[test]
