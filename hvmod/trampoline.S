@@ -24,6 +24,8 @@
 #include <asm/cpufeatures.h>
 #include <asm/msr-index.h>
 #include <asm/nospec-branch.h>
+#include <asm/processor-flags.h>
+#include <asm/segment.h>
 #include <asm/unwind_hints.h>
 
 /* struct Enter in sys/trampoline.rs */
@@ -45,7 +47,11 @@
 #define LEAVE_R8	64
 #define LEAVE_FS_BASE	128
 #define LEAVE_GS_BASE	136
-#define LEAVE_IRET	144
+#define LEAVE_RIP	144
+#define LEAVE_CS	152
+#define LEAVE_RFLAGS	160
+#define LEAVE_RSP	168
+#define LEAVE_SS	176
 #define LEAVE_DS	184
 #define LEAVE_ES	186
 #define LEAVE_FS	188
@@ -53,6 +59,12 @@
 #define LEAVE_LDTR	192
 #define LEAVE_GDTR	200
 #define LEAVE_IDTR	216
+
+#define TSS_RSP0	4
+#define PF_GATE		(16 * 14)
+/* enum x86_pf_error_code, which assembly cannot see. */
+#define X86_PF_USER	(1 << 2)
+#define X86_PF_INSTR	(1 << 4)
 
 	.text
 	.balign 4096
@@ -129,9 +141,7 @@ SYM_CODE_START_NOALIGN(hvmod_leave)
 	/*
 	 * If hvcore died at an exit from user space, CR3 may be a user CR3 of page
 	 * table isolation, in which nothing here is mapped: take the kernel's, as
-	 * SWITCH_TO_KERNEL_CR3 does. User space then faults at its first
-	 * instruction, since the kernel's tables have it NX; Linux finds nothing
-	 * wrong, and goes back with the user CR3.
+	 * SWITCH_TO_KERNEL_CR3 does. More on that below.
 	 */
 	ALTERNATIVE "", "andq $~0x1800, %rax", X86_FEATURE_PTI
 	movq	%rax, %cr3
@@ -153,7 +163,63 @@ SYM_CODE_START_NOALIGN(hvmod_leave)
 	movl	LEAVE_GS_BASE+4(%rdi), %edx
 	wrmsr
 
-	leaq	LEAVE_IRET(%rdi), %rsp
+	/*
+	 * With the kernel's CR3 user space cannot run: it is NX there. So go to
+	 * where Linux knows how to return to user space: to its #PF handler, on
+	 * the stack of the TSS and with a frame as if user space had found its
+	 * next instruction not present. Linux finds that it is, and returns.
+	 */
+	ALTERNATIVE "jmp .Lreturn", "", X86_FEATURE_PTI
+	testb	$3, LEAVE_CS(%rdi)
+	jz	.Lreturn
+
+	/* RAX = base of the TSS (SDM vol. 3, figure 8-4), RDX = its RSP0. */
+	str	%ax
+	movzwl	%ax, %ebx
+	addq	LEAVE_GDTR+2(%rdi), %rbx
+	movl	2(%rbx), %eax
+	andl	$0xffffff, %eax
+	movzbl	7(%rbx), %ecx
+	shll	$24, %ecx
+	orl	%ecx, %eax
+	movl	8(%rbx), %ecx
+	shlq	$32, %rcx
+	orq	%rcx, %rax
+	movq	TSS_RSP0(%rax), %rdx
+
+	/* RAX = offset in the gate (figure 6-8). */
+	movq	LEAVE_IDTR+2(%rdi), %rbx
+	movzwl	PF_GATE(%rbx), %eax
+	movl	PF_GATE+4(%rbx), %ecx
+	andl	$0xffff0000, %ecx
+	orl	%ecx, %eax
+	movl	PF_GATE+8(%rbx), %ecx
+	shlq	$32, %rcx
+	orq	%rcx, %rax
+
+	/* The frame that the processor would push. */
+	movq	LEAVE_RIP(%rdi), %rcx
+	movq	%rcx, %cr2
+	movq	%rcx, -40(%rdx)
+	movq	LEAVE_CS(%rdi), %rcx
+	movq	%rcx, -32(%rdx)
+	movq	LEAVE_RFLAGS(%rdi), %rcx
+	movq	%rcx, -24(%rdx)
+	movq	LEAVE_RSP(%rdi), %rcx
+	movq	%rcx, -16(%rdx)
+	movq	LEAVE_SS(%rdi), %rcx
+	movq	%rcx, -8(%rdx)
+	movq	$(X86_PF_USER | X86_PF_INSTR), -48(%rdx)
+	subq	$48, %rdx
+
+	movq	%rax, LEAVE_RIP(%rdi)
+	movq	$__KERNEL_CS, LEAVE_CS(%rdi)
+	movq	$X86_EFLAGS_FIXED, LEAVE_RFLAGS(%rdi)
+	movq	%rdx, LEAVE_RSP(%rdi)
+	movq	$__KERNEL_DS, LEAVE_SS(%rdi)
+
+.Lreturn:
+	leaq	LEAVE_RIP(%rdi), %rsp
 	movq	LEAVE_RAX(%rdi), %rax
 	movq	LEAVE_RCX(%rdi), %rcx
 	movq	LEAVE_RDX(%rdi), %rdx
