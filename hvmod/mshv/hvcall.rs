@@ -163,9 +163,11 @@ fn call(target: &mut Target<'_>, code: u16, input: Input<'_>, output: &mut Outpu
         code::ASSERT_VIRTUAL_INTERRUPT => simple(assert_interrupt(partition, input)),
         code::TRANSLATE_VIRTUAL_ADDRESS => simple(translate(partition, input, output)),
         code::INSTALL_INTERCEPT => simple(install_intercept(input)),
-        code::GET_PARTITION_PROPERTY => {
-            simple(get_property(&partition.setup.lock(), input, output))
-        }
+        code::GET_PARTITION_PROPERTY => match partition.setup.lock() {
+            Ok(setup) => simple(get_property(&setup, input, output)),
+            // The thread was killed, and will not see this.
+            Err(_) => simple(Err(HvStatus::OPERATION_FAILED)),
+        },
         code::GET_PARTITION_PROPERTY_EX => simple(get_property_ex(input, output)),
         // What hvcore can not do, a hypervisor without these calls says.
         _ => simple(Err(HvStatus::INVALID_HYPERCALL_CODE)),

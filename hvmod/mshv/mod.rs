@@ -19,7 +19,8 @@
 //!
 //! # Lock order
 //!
-//! From the first taken to the last; each is a mutex.
+//! From the first taken to the last; each is a mutex, and who waits for one of the first two can be
+//! killed.
 //!
 //! 1. `Vp::calls`: one call on a VP's file at a time.
 //! 2. `Partition::setup`: one call on the partition's file at a time.

@@ -15,7 +15,10 @@ use super::{
 use crate::{
     hvabi::MAX_VPS,
     hypercall::{self, PartitionId},
-    sys::anon_file::{AnonFile, Pending},
+    sys::{
+        anon_file::{AnonFile, Pending},
+        killable::Killable,
+    },
     tlfs::{
         mshv::{
             self as uapi, pt_flags, CreatePartition, CreatePartitionV2, GpapAccessBitmap,
@@ -43,8 +46,7 @@ pub(super) struct Setup {
 pub(crate) struct Partition {
     id: PartitionId,
     vps: [SetOnce<Arc<Vp>>; MAX_VPS],
-    #[pin]
-    pub(super) setup: Mutex<Setup>,
+    pub(super) setup: Killable<Setup>,
     #[pin]
     pub(super) regions: Mutex<Regions>,
     #[pin]
@@ -57,16 +59,17 @@ pub(crate) struct Partition {
 
 impl Partition {
     fn new(properties: Properties) -> Result<Arc<Self>> {
+        let setup = Killable::new(Setup {
+            initialized: false,
+            properties,
+        })?;
         let id = hypercall::partition_create()?;
         let made = registry::add(id).and_then(|()| {
             Arc::pin_init(
                 pin_init!(Self {
                     id,
                     vps: [const { SetOnce::new() }; MAX_VPS],
-                    setup <- new_mutex!(Setup {
-                        initialized: false,
-                        properties,
-                    }),
+                    setup,
                     regions <- new_mutex!(Regions::new()),
                     routes <- new_mutex!(Routes::new()),
                     irqfds <- new_mutex!(Irqfds::new()),
@@ -157,7 +160,7 @@ impl AnonFile for PartitionFile {
 
     fn ioctl(&self, cmd: u32, arg: usize) -> Result<isize> {
         let partition = &self.0;
-        let mut setup = partition.setup.lock();
+        let mut setup = partition.setup.lock()?;
         match cmd {
             uapi::INITIALIZE_PARTITION => partition.initialize(&mut setup),
             uapi::SET_GUEST_MEMORY => partition.set_memory(&setup, arg),

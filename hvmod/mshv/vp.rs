@@ -18,7 +18,9 @@ use crate::{
     hypercall::{self, PartitionId},
     sys::{
         anon_file::{AnonFile, Pending},
-        cpu, run as cpu_run,
+        cpu,
+        killable::Killable,
+        run as cpu_run,
         shared::Shared,
         wait::Waiter,
     },
@@ -61,8 +63,7 @@ pub(super) struct State {
 pub(crate) struct Vp {
     partition: PartitionId,
     index: u32,
-    #[pin]
-    calls: Mutex<()>,
+    calls: Killable<()>,
     #[pin]
     state: Mutex<State>,
     /// Threads that want `state`; the one that runs the VP gives it up for them.
@@ -88,13 +89,14 @@ impl Vp {
             },
             message: KBox::new(Message::none(), GFP_KERNEL_ACCOUNT)?,
         };
+        let calls = Killable::new(())?;
         let waiter = Waiter::new()?;
         let message_page = Shared::new()?;
         Arc::pin_init(
             pin_init!(Self {
                 partition,
                 index,
-                calls <- new_mutex!(()),
+                calls,
                 state <- new_mutex!(state),
                 wanted: Atomic::new(0),
                 running_on: Atomic::new(NOWHERE),
@@ -215,7 +217,7 @@ impl AnonFile for VpFile {
     const NAME: &'static CStr = c"mshv_vp";
 
     fn ioctl(&self, cmd: u32, arg: usize) -> Result<isize> {
-        let _calls = self.vp.calls.lock();
+        let _calls = self.vp.calls.lock()?;
         match cmd {
             uapi::RUN_VP => run::ioctl(&self.partition, &self.vp, arg),
             uapi::ROOT_HVCALL => hvcall::passthrough(Target::Vp(&self.partition), arg),

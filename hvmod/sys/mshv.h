@@ -57,6 +57,14 @@ void hvmod_run_end(void);
 void hvmod_kick_cpu(u32 cpu);
 u64 hvmod_tsc(void);
 
+/* killable.c */
+struct hvmod_mutex;
+
+struct hvmod_mutex *hvmod_mutex_new(void);
+void hvmod_mutex_free(struct hvmod_mutex *mutex);
+int hvmod_mutex_lock(struct hvmod_mutex *mutex);
+void hvmod_mutex_unlock(struct hvmod_mutex *mutex);
+
 /* user.c */
 bool hvmod_user_read(void *to, unsigned long from, unsigned long size);
 bool hvmod_user_write(unsigned long to, const void *from, unsigned long size);
