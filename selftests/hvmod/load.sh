@@ -7,26 +7,32 @@
 rounds=${1:-20}
 [ -z "$SOAK" ] || rounds=$((rounds * 50))
 
+# One round; what went wrong, if anything did.
+round() {
+	insmod ./hvmod.ko || return
+	./identity inside || return
+	./work || return
+	unload_hvmod || { echo "$tap_said"; return 1; }
+	./identity outside
+}
+
 check "work without hvmod" ./work
-before=$(free_kib)
 log_mark
-round=1
-while [ $round -le "$rounds" ]; do
-	said=$(insmod ./hvmod.ko 2>&1) || { not_ok "round $round: insmod" "$said"; break; }
-	said=$(./identity inside 2>&1) || { not_ok "round $round: every LP is inside" "$said"; break; }
-	said=$(./work 2>&1) || { not_ok "round $round: work on every LP" "$said"; break; }
-	said=$(unload_hvmod 2>&1) || { not_ok "round $round: rmmod" "$said"; break; }
-	said=$(./identity outside 2>&1) || { not_ok "round $round: every LP is outside" "$said"; break; }
-	round=$((round + 1))
+check "the first round of insmod, work on every LP, rmmod" round
+before=$(free_kib)
+number=2
+while [ $number -le "$rounds" ]; do
+	said=$(round 2>&1) || { not_ok "round $number" "$said"; break; }
+	number=$((number + 1))
 done
-[ $round -le "$rounds" ] || ok "$rounds rounds of insmod, work on every LP, rmmod"
+[ $number -le "$rounds" ] || ok "$rounds rounds"
 is_loaded && bail_out "hvmod stays loaded"
 log_clean "the kernel complained of nothing"
 after=$(free_kib)
 lost=$((before - after))
 echo "# $lost KiB less memory is free than before"
-# A leak of 40 KiB in each round would show; what Linux itself keeps does not.
-check "memory came back" [ $lost -lt $((4096 + rounds * 40)) ]
+# What Linux itself keeps now and then is less than this; hvmod's memory is more.
+check "memory came back" [ $lost -lt 8192 ]
 
 # Linux fully working: modules, programs, file systems, the network, time.
 check "work after hvmod" ./work

@@ -7,7 +7,9 @@ grep -q '\bvmx\b' /proc/cpuinfo && bail_out "this machine has VMX"
 log_mark
 refused "insmod gives ENODEV" 19 "No such device" insmod ./hvmod.ko
 check "the kernel's log says why in one sentence" log_says "VMX"
-check "one only" [ "$(log_since_mark | grep -c 'hvmod: .*VMX')" = 1 ]
+# (busybox tries twice: two ways to load a module.)
+sentences=$(log_since_mark | grep 'hvmod: .*VMX' | sed 's/^\[[^]]*\] //' | sort -u)
+check "one only" [ "$(echo "$sentences" | wc -l)" = 1 ]
 refused "hvctl check fails and explains" 1 "VMX" ./hvctl check
 refused "hvctl check says what to do" 1 "fix:" ./hvctl check
 refused "hvctl info says that hvmod is not loaded" 1 "hvmod is not loaded" ./hvctl info

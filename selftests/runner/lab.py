@@ -85,7 +85,8 @@ def run(report, group, soak):
     """Boot the group's machine and run its programs."""
     stage = STAGE / (group.kernel or "newest")
     timeout = group.timeout * (20 if soak else 1)
-    environment = {"SOAK": "1" if soak else "", "MODEL": group.model, "CPUS": str(group.cpus)}
+    environment = {"SOAK": "1" if soak else "", "MODEL": group.model, "CPUS": str(group.cpus),
+                   "CHILDREN": "1" if group.children else ""}
     argv = [str(RUN), "--machine", group.machine, "--cpus", str(group.cpus),
             "--memory", str(group.memory), "--timeout", str(timeout), "--put", f"{stage}:t"]
     if group.machine == "bochs":
