@@ -50,7 +50,7 @@ struct Table<T>(PhantomData<T>);
 
 impl<T: AnonFile> Table<T> {
     const OPS: &'static Ops = &Ops {
-        name: T::NAME.as_ptr().cast(),
+        name: T::NAME.to_bytes_with_nul().as_ptr().cast(),
         ioctl: Self::ioctl,
         release: Self::release,
         page: Self::page,
@@ -58,7 +58,7 @@ impl<T: AnonFile> Table<T> {
 
     extern "C" fn ioctl(data: *mut c_void, cmd: c_uint, arg: c_ulong) -> c_long {
         // SAFETY: `data` is the `KBox<T>` that `Pending::new` gave away, until `release`.
-        match unsafe { &*data.cast::<T>() }.ioctl(cmd, arg as usize) {
+        match unsafe { &*data.cast::<T>() }.ioctl(cmd, arg) {
             Ok(value) => value as c_long,
             Err(error) => error.to_errno() as c_long,
         }

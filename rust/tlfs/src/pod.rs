@@ -33,13 +33,13 @@ pub fn zeroed<T: Pod>() -> T {
 /// The bytes of `value`.
 pub fn bytes_of<T: Pod>(value: &T) -> &[u8] {
     // SAFETY: A `Pod` type has no padding, so all its bytes are initialized.
-    unsafe { core::slice::from_raw_parts((value as *const T).cast(), size_of::<T>()) }
+    unsafe { core::slice::from_raw_parts(core::ptr::from_ref(value).cast(), size_of::<T>()) }
 }
 
 /// The bytes of `value`, to write to.
 pub fn bytes_of_mut<T: Pod>(value: &mut T) -> &mut [u8] {
     // SAFETY: As in `bytes_of`, and every bit pattern that is written is a value.
-    unsafe { core::slice::from_raw_parts_mut((value as *mut T).cast(), size_of::<T>()) }
+    unsafe { core::slice::from_raw_parts_mut(core::ptr::from_mut(value).cast(), size_of::<T>()) }
 }
 
 /// Reads a `T` from the bytes at `offset`, if they are all there.

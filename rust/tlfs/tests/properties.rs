@@ -192,9 +192,9 @@ proptest! {
             },
             _ => RegisterValue { low: values[index], high: highs[index] },
         };
-        for index in 0..26 {
+        for (index, high) in highs.into_iter().enumerate() {
             let value = RegisterValue {
-                high: if index == 25 { highs[index] & 0xffff } else { highs[index] },
+                high: if index == 25 { high & 0xffff } else { high },
                 ..expected(index)
             };
             prop_assert_eq!(vp.view().set(name::XMM0 + index as u32, value), Ok(()));
