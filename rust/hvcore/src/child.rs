@@ -47,12 +47,11 @@ pub struct Run<'a> {
 
 /// [`Call::VpRun`](hvabi::call::Call::VpRun).
 pub fn run(lp: &mut Lp, number: u64, index: u64) -> Answer<u64> {
-    let vp = vp::find(number, index)?;
+    let (vp, vp_count) = vp::find(number, index)?;
     let mut state = vp.state()?;
     vp.set_runs_on(Some(lp.index));
     lp.stats.get().child_runs += 1;
     let page = RunPage::default();
-    let vp_count = vp::count(number)?;
     let mut run = Run {
         vp: &vp,
         state: &mut state,
@@ -154,8 +153,8 @@ fn run_loop(lp: &mut Lp, run: &mut Run<'_>, init: &mut bool) -> ExitKind {
         let full = vmcs::EXIT_REASON.read();
         let exit = full & 0xffff;
         let counter = (exit as usize).min(EXIT_REASONS - 1);
-        lp.stats.get().child_exits[counter] += 1;
-        run.state.stats.exits[counter] += 1;
+        count(&mut lp.stats.get().child_exits[counter]);
+        count(&mut run.state.stats.exits[counter]);
         run.page.reason = exit;
         if death::is_dead() {
             death::leave_dead(lp);
@@ -176,11 +175,11 @@ fn run_loop(lp: &mut Lp, run: &mut Run<'_>, init: &mut bool) -> ExitKind {
         }
         match child_exit::handle(lp, run, exit) {
             Next::Enter => {
-                run.state.stats.handled += 1;
+                count(&mut run.state.stats.handled);
                 look = run.state.event.is_some();
             }
             Next::Look => {
-                run.state.stats.handled += 1;
+                count(&mut run.state.stats.handled);
                 look = true;
             }
             Next::Root(kind) => return kind,
@@ -188,16 +187,25 @@ fn run_loop(lp: &mut Lp, run: &mut Run<'_>, init: &mut bool) -> ExitKind {
     }
 }
 
+/// One more. 64 bits last longer than the machine.
+#[inline(always)]
+fn count(counter: &mut u64) {
+    *counter = counter.wrapping_add(1);
+}
+
 /// Sets the VMX-preemption timer for the local APIC's timer. If that is due now, the guest exits
 /// before its first instruction, but after what is being delivered.
 fn arm_timer(lp: &Lp, run: &mut Run<'_>) {
-    let ticks = match run.state.apic.deadline() {
+    let ticks = match run.state.timer {
+        // The field keeps its value, of which it only matters that it is large.
+        None if run.state.unarmed => return,
         None => u32::MAX,
         Some(deadline) => {
             let left = deadline.saturating_sub(insn::rdtsc());
             u32::try_from(left >> lp.caps.preemption_shift).unwrap_or(u32::MAX)
         }
     };
+    run.state.unarmed = run.state.timer.is_none();
     vmcs::PREEMPTION_TIMER.write(ticks);
 }
 

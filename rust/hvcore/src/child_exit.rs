@@ -24,6 +24,7 @@ use hvabi::vp::gpr::{RAX, RBX, RCX, RDX, RSP};
 use hvabi::vp::ExitKind;
 
 /// Handles an exit, with the child's VMCS current and its state in the processor.
+#[inline(always)]
 pub fn handle(lp: &mut Lp, run: &mut Run<'_>, exit: u32) -> Next {
     match exit {
         reason::CPUID => cpuid(run),
@@ -97,6 +98,7 @@ fn inject(run: &mut Run<'_>, event: Event) -> Next {
     Next::Enter
 }
 
+#[inline(always)]
 fn cpuid(run: &mut Run<'_>) -> Next {
     let gpr = &mut run.state.gpr;
     let (leaf, subleaf) = (gpr[RAX] as u32, gpr[RCX] as u32);
@@ -104,8 +106,13 @@ fn cpuid(run: &mut Run<'_>) -> Next {
     let cpu = ChildCpu {
         apic_id: run.vp.index,
         vp_count: run.vp_count,
-        cr4: config.child_rules.cr4(),
-        xcr0: if config.present.xcr0 {
+        // Two leaves tell of CR4, one of XCR0.
+        cr4: if matches!(leaf, 1 | 7) {
+            config.child_rules.cr4()
+        } else {
+            0
+        },
+        xcr0: if leaf == 0xd && config.present.xcr0 {
             insn::xgetbv()
         } else {
             1
@@ -256,10 +263,10 @@ fn write_msr(run: &mut Run<'_>, index: u32, value: u64) -> Result<Option<Effect>
             state.move_clock(offset);
         }
         Msr::TscDeadline => {
-            // The timer is set at each entry: no need to look at the APIC.
             state
                 .apic
                 .write_tsc_deadline(value, state.tsc_offset, insn::rdtsc());
+            state.timer = state.apic.deadline();
         }
         Msr::Efer => {
             let new = policy::cr::write_efer(value, &config().child_rules.mode())?;

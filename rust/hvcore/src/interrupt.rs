@@ -25,6 +25,7 @@ pub fn prepare(run: &mut Run<'_>) -> Option<ExitKind> {
     let state = &mut *run.state;
     let events = run.vp.posted.drain(&mut state.apic);
     state.apic.expire(insn::rdtsc());
+    state.timer = state.apic.deadline();
     state.nmi |= events.nmi;
     if events.init {
         state.apic.init();

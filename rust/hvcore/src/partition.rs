@@ -31,6 +31,7 @@ pub struct Partition {
     pub pool: Pool,
     ept: Option<Ept>,
     pub vps: [Option<Counted<Vp>>; MAX_VPS],
+    pub vp_count: u32,
     /// Destroyed: its pages are on their way back.
     dying: bool,
     /// The children's TSC less the LP's.
@@ -157,6 +158,7 @@ pub fn create() -> Answer<u64> {
                 pool: Pool::new(),
                 ept: None,
                 vps: [const { None }; MAX_VPS],
+                vp_count: 0,
                 dying: false,
                 tsc_offset: crate::arch::insn::rdtsc().wrapping_neg(),
             });

@@ -73,6 +73,10 @@ pub struct State {
     pub controls: u32,
     /// See [`apic_step`](crate::apic_step).
     pub steps: bool,
+    /// TSC of the LP at which the local APIC's timer is due, as it was when last looked at.
+    pub timer: Option<u64>,
+    /// The VMCS has the preemption timer at its longest.
+    pub unarmed: bool,
     pub stats: VpStats,
 }
 
@@ -127,6 +131,7 @@ pub fn create(lp: &Lp, number: u64, index: u64, run_spa: u64) -> Answer<u64> {
         pool,
         vps,
         tsc_offset,
+        vp_count,
         ..
     } = &mut *locked;
     let child = *child;
@@ -163,6 +168,8 @@ pub fn create(lp: &Lp, number: u64, index: u64, run_spa: u64) -> Answer<u64> {
         host: 0,
         controls: 0,
         steps: false,
+        timer: None,
+        unarmed: false,
         stats: VpStats {
             exits: [0; EXIT_REASONS],
             handled: 0,
@@ -176,6 +183,7 @@ pub fn create(lp: &Lp, number: u64, index: u64, run_spa: u64) -> Answer<u64> {
         state.reset();
     });
     state.publish_registers(RESET_RIP);
+    *vp_count += 1;
     let posted = Posted::new();
     posted.publish(state.apic.address());
     vps[index] = Some(Counted::new(
@@ -193,24 +201,20 @@ pub fn create(lp: &Lp, number: u64, index: u64, run_spa: u64) -> Answer<u64> {
 }
 
 /// Finds a VP, to be used without the partition's lock.
-pub fn find(number: u64, index: u64) -> Answer<Counted<Vp>> {
+/// Also gives the number of VPs in the partition.
+pub fn find(number: u64, index: u64) -> Answer<(Counted<Vp>, u32)> {
     let partition = partition::lock(number)?;
     usize::try_from(index)
         .ok()
         .and_then(|index| partition.vps.get(index))
         .and_then(Option::as_ref)
-        .map(Counted::hold)
+        .map(|vp| (vp.hold(), partition.vp_count))
         .ok_or((Status::NoVp, 0))
-}
-
-/// Number of VPs of a partition.
-pub fn count(number: u64) -> Answer<u32> {
-    Ok(partition::lock(number)?.vps.iter().flatten().count() as u32)
 }
 
 /// [`Call::VpKick`](hvabi::call::Call::VpKick).
 pub fn kick(number: u64, index: u64) -> Answer<u64> {
-    let vp = find(number, index)?;
+    let (vp, _) = find(number, index)?;
     vp.kicked.store(true, Ordering::SeqCst);
     Ok(vp.runs_on().map_or(u64::MAX, u64::from))
 }

@@ -30,7 +30,7 @@ fn page(spa: u64) -> Answer<Hostile> {
 /// [`Call::VpGet`](hvabi::call::Call::VpGet).
 pub fn get(lp: &Lp, number: u64, index: u64, kind: u64, spa: u64, groups: u64) -> Answer<u64> {
     let page = page(spa)?;
-    let vp = vp::find(number, index)?;
+    let (vp, _) = vp::find(number, index)?;
     let mut state = vp.state()?;
     match kind {
         REGISTERS => {
@@ -57,7 +57,7 @@ pub fn get(lp: &Lp, number: u64, index: u64, kind: u64, spa: u64, groups: u64) -
 /// [`Call::VpSet`](hvabi::call::Call::VpSet).
 pub fn set(lp: &Lp, number: u64, index: u64, kind: u64, spa: u64, groups: u64) -> Answer<u64> {
     let page = page(spa)?;
-    let vp = vp::find(number, index)?;
+    let (vp, _) = vp::find(number, index)?;
     let mut state = vp.state()?;
     match kind {
         REGISTERS => {

@@ -5,6 +5,14 @@
 use core::arch::asm;
 use core::marker::PhantomData;
 
+/// Jumps to an invalid instruction if the VMX instruction before failed: CF or ZF is set. Out of
+/// line, since it never happens.
+macro_rules! invalid_unless_done {
+    () => {
+        "jbe 77f\n.pushsection .text.unlikely, \"ax\"\n77: ud2\n.popsection"
+    };
+}
+
 /// A width of VMCS fields.
 pub trait Width: Copy {
     fn from_word(word: u64) -> Self;
@@ -32,39 +40,27 @@ impl<T: Width> Field<T> {
 
     /// Reads the field of the current VMCS.
     ///
-    /// # Panics
-    ///
-    /// If there is no current VMCS or the processor has no such field: a bug of hvcore.
+    /// That there is no current VMCS, or no such field, is a bug of hvcore: the instruction after
+    /// is then an invalid one, which [`fault`](super::fault) reports with its address.
     #[inline(always)]
     pub fn read(self) -> T {
-        let (value, failed): (u64, u8);
+        let value: u64;
         // SAFETY: VMREAD changes nothing but its destination.
         unsafe {
-            asm!("vmread {}, {}", "setbe {}", out(reg) value, in(reg) u64::from(self.0),
-                out(reg_byte) failed, options(nostack));
-        }
-        if failed != 0 {
-            panic!("VMREAD of field {:#x} failed", self.0);
+            asm!("vmread {}, {}", invalid_unless_done!(), out(reg) value,
+                in(reg) u64::from(self.0), options(nomem, nostack));
         }
         T::from_word(value)
     }
 
-    /// Writes the field of the current VMCS.
-    ///
-    /// # Panics
-    ///
-    /// As [`read`](Self::read).
+    /// Writes the field of the current VMCS. A failure is reported as by [`read`](Self::read).
     #[inline(always)]
     pub fn write(self, value: T) {
-        let failed: u8;
         // SAFETY: the processor checks guest state and controls at VM entry; host state is
         // written by this layer only, with addresses that stay valid until unload.
         unsafe {
-            asm!("vmwrite {}, {}", "setbe {}", in(reg) u64::from(self.0),
-                in(reg) value.into_word(), out(reg_byte) failed, options(nostack));
-        }
-        if failed != 0 {
-            panic!("VMWRITE of field {:#x} failed", self.0);
+            asm!("vmwrite {}, {}", invalid_unless_done!(), in(reg) u64::from(self.0),
+                in(reg) value.into_word(), options(nomem, nostack));
         }
     }
 }
