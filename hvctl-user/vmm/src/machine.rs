@@ -107,6 +107,13 @@ impl Machine {
                 self.ending.end(Outcome::Hypervisor(failure.to_string()));
             }
         }
+        // For who wonders where a guest hung.
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            match vp.state() {
+                Ok(state) => tracing::debug!("the processor at the end of the run:\n{state}"),
+                Err(failure) => tracing::debug!("the processor's registers: {failure}"),
+            }
+        }
     }
 
     /// Serves one intercept.
