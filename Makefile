@@ -22,14 +22,14 @@ module-out := $(build)/lab/kernel$(if $(KERNEL),-$(KERNEL))
 cargo-out  := $(build)/lab/cargo
 endif
 
-.PHONY: all module hvctl man install clean help
+.PHONY: all module hvctl install clean help
 .PHONY: lab demo test bench soak
 .PHONY: fmt fmt-check clippy tcb
 
 ifneq ($(LAB),)
 # Everything that compiles, inside the lab's Debian 13, whose KDIR is the kernel
 # that it boots.
-all module hvctl man clippy:
+all module hvctl clippy:
 	+@$(enter) $(MAKE) --no-print-directory LAB= IN_LAB=1 KERNEL=$(KERNEL) $@
 else
 
@@ -47,25 +47,22 @@ hvctl:
 		--manifest-path hvctl-user/Cargo.toml --target $(target) --target-dir $(cargo-out) -p hvctl
 	@install -m 755 $(cargo-out)/$(target)/release/hvctl $(build)/hvctl
 
-man: hvctl
-	@$(build)/hvctl man > $(build)/hvctl.8
-
 clippy:
 	@hvmod/check-kdir "$(KDIR)" "$(RUSTC)"
 	+@$(MAKE) --no-print-directory -C "$(KDIR)" M=$(CURDIR) MO=$(module-out)-clippy CLIPPY=1 modules
-	+@cd rust/hvcore && $(CARGO) clippy --target-dir $(cargo-out) -- -D warnings -A clippy::precedence
+	+@cd rust && $(CARGO) clippy --target-dir $(cargo-out) -- -D warnings -A clippy::precedence
 	+@cd hvctl-user && $(CARGO) clippy --target-dir $(cargo-out) --locked -- -D warnings -A clippy::precedence
 
 endif
 
-install: module hvctl man
+install: module hvctl
 	+@$(MAKE) --no-print-directory -C "$(KDIR)" M=$(CURDIR) MO=$(module-out) modules_install
-	install -D -m 755 $(build)/hvctl $(DESTDIR)$(PREFIX)/sbin/hvctl
-	install -D -m 644 $(build)/hvctl.8 $(DESTDIR)$(PREFIX)/share/man/man8/hvctl.8
+	install -D -m 755 $(build)/hvctl $(DESTDIR)$(PREFIX)/bin/hvctl
+	install -D -m 644 hvctl-user/hvctl/man/hvctl.1 $(DESTDIR)$(PREFIX)/share/man/man1/hvctl.1
 	install -D -m 644 include/uapi/linux/hvmod.h $(DESTDIR)$(PREFIX)/include/linux/hvmod.h
 
 clean:
-	rm -rf $(build) hvctl-user/target rust/*/target
+	rm -rf $(build) hvctl-user/target rust/target rust/*/target
 
 lab:
 	selftests/lab/build $(if $(KERNEL),--kernel $(KERNEL))
@@ -78,18 +75,24 @@ rustfmt := rustfmt --edition 2021 --config newline_style=Unix
 
 fmt:
 	@$(rustfmt) hvmod/hvmod_main.rs
-	@cd rust/hvcore && $(CARGO) fmt
+	@cd rust && $(CARGO) fmt
 	@cd hvctl-user && $(CARGO) fmt
 
 fmt-check:
 	@$(rustfmt) --check hvmod/hvmod_main.rs
-	@cd rust/hvcore && $(CARGO) fmt --check
+	@cd rust && $(CARGO) fmt --check
 	@cd hvctl-user && $(CARGO) fmt --check
 
 # The trusted core: lines of code that are neither blank nor comment nor test.
 tcb:
-	@find rust/hvcore/src rust/hvabi/src -name '*.rs' ! -name '*tests.rs' -exec cat {} + | \
-		awk '/^#\[cfg\(test\)\]/ { exit } !/^[[:space:]]*(\/\/.*)?$$/ { n++ } END { print n " lines" }'
+	@find rust/hvcore/src rust/hvabi/src -name '*.rs' ! -name '*tests.rs' | sort | xargs awk ' \
+		FNR == 1 { test = 0 } \
+		/^#\[cfg\(test\)\]/ { attribute = 1; next } \
+		attribute { attribute = 0; if (/{$$/) test = 1; next } \
+		test || /^[[:space:]]*(\/\/.*)?$$/ { next } \
+		{ lines[FILENAME]++; all++ } \
+		END { for (file in lines) printf "%6d %s\n", lines[file], file | "sort -k2"; \
+		      close("sort -k2"); printf "%6d in all\n", all }'
 
 help:
 	@echo 'Build:'

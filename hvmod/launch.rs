@@ -186,7 +186,9 @@ fn wake_offline() -> KVec<u32> {
         if cpu::is_online(cpu) {
             continue;
         }
-        match cpu::bring_online(cpu) {
+        // If hvcore is dead the first INIT only takes the LP out of it, and the next one is heard.
+        let online = cpu::bring_online(cpu);
+        match online.or_else(|_| cpu::bring_online(cpu)) {
             // Without memory for the note it stays online: no harm.
             Ok(()) => drop(woken.push(cpu, GFP_KERNEL)),
             Err(error) => {
