@@ -164,7 +164,10 @@ fn run_loop(lp: &mut Lp, run: &mut Run<'_>, init: &mut bool) -> ExitKind {
             return ExitKind::BadState;
         }
         apic_step::end(run.state);
-        run.state.event = Event::interrupted();
+        // There is none left from before: it was taken for the entry.
+        if let Some(event) = Event::interrupted() {
+            run.state.event = Some(event);
+        }
         match exit {
             reason::EXTERNAL_INTERRUPT => return ExitKind::Interrupted,
             reason::INIT => {

@@ -129,11 +129,17 @@ impl Event {
     }
 
     /// What an exit interrupted while it was being delivered, to be delivered again.
+    #[inline(always)]
     pub fn interrupted() -> Option<Self> {
         let info = vmcs::VECTORING_INFO.read();
         if info & VALID == 0 {
             return None;
         }
+        Some(Self::half_done(info))
+    }
+
+    #[cold]
+    fn half_done(info: u32) -> Self {
         // Bit 12 of the vectoring information is undefined and must be 0 at entry.
         let info = info & !(1 << 12);
         let error = if info & HAS_ERROR != 0 {
@@ -141,11 +147,11 @@ impl Event {
         } else {
             0
         };
-        Some(Self {
+        Self {
             info,
             error,
             length: vmcs::EXIT_LENGTH.read(),
-        })
+        }
     }
 
     pub const fn info(self) -> u32 {

@@ -68,6 +68,7 @@ pub static MEMORY: SpinLock<Option<Memory>> = SpinLock::new(None);
 /// # Panics
 ///
 /// Before the first launch.
+#[inline(always)]
 pub fn config() -> &'static Config {
     match CONFIG.get() {
         Some(config) => config,

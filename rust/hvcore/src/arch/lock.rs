@@ -108,6 +108,7 @@ impl<T> Once<T> {
         }
     }
 
+    #[inline(always)]
     pub fn get(&self) -> Option<&T> {
         if self.ready.load(Ordering::Acquire) {
             // SAFETY: ready: the value is never written again.

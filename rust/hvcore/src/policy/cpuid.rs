@@ -167,12 +167,12 @@ const EXT1_EDX: u32 = bits([11, 20, 26, 27, 29]);
 pub fn child(leaf: u32, subleaf: u32, native: Regs, cpu: &ChildCpu) -> Regs {
     let [eax, ebx, ecx, edx] = native;
     // One thread for each core, APIC IDs are consecutive: IDs in the package, a power of two.
-    let ids = cpu.vp_count.clamp(1, 1 << 15).next_power_of_two();
+    let ids = || cpu.vp_count.clamp(1, 1 << 15).next_power_of_two();
     match leaf {
         0 => [MAX_BASIC, ebx, ecx, edx],
         1 => [
             eax,
-            ebx & 0xffff | ids.min(255) << 16 | (cpu.apic_id & 0xff) << 24,
+            ebx & 0xffff | ids().min(255) << 16 | (cpu.apic_id & 0xff) << 24,
             ecx & LEAF1_ECX | LEAF1_ECX_OURS | flag(cpu.cr4 & cr4::OSXSAVE != 0, OSXSAVE),
             edx & LEAF1_EDX | flag(cpu.apic_enabled, APIC) | flag(cpu.vp_count > 1, HTT),
         ],
@@ -181,12 +181,12 @@ pub fn child(leaf: u32, subleaf: u32, native: Regs, cpu: &ChildCpu) -> Regs {
         4 => {
             // The last level is shared by all cores, the others are the core's own.
             let sharing = if eax >> 5 & 7 >= 3 {
-                ids.min(4096) - 1
+                ids().min(4096) - 1
             } else {
                 0
             };
             [
-                eax & 0x3ff | sharing << 14 | (ids.min(64) - 1) << 26,
+                eax & 0x3ff | sharing << 14 | (ids().min(64) - 1) << 26,
                 ebx,
                 ecx,
                 edx & 7,
@@ -195,7 +195,7 @@ pub fn child(leaf: u32, subleaf: u32, native: Regs, cpu: &ChildCpu) -> Regs {
         // ARAT: the timer runs in every state.
         6 => [1 << 2, 0, 0, 0],
         7 => leaf_7(subleaf, native, cpu),
-        0xb => topology(subleaf, ids, cpu),
+        0xb => topology(subleaf, ids(), cpu),
         0xd => leaf_d(subleaf, native, cpu),
         0x15 => [1, cpu.clock.ratio, cpu.clock.crystal_hz(), 0],
         // Monitor, DCA, performance counters, RDT, SGX, PT.
