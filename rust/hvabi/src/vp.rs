@@ -115,6 +115,14 @@ pub struct RunPage {
     pub ds: Segment,
     /// Interruptibility state (SDM vol. 3, 25.4.2).
     pub interruptibility: u64,
+    pub fs: Segment,
+    pub gs: Segment,
+    pub dr7: u64,
+    pub xcr0: u64,
+    /// The event that the next entry delivers, as in
+    /// [`Registers::event`](crate::state::Registers::event).
+    pub event: u32,
+    pub event_error: u32,
 }
 
 const _: () = assert!(core::mem::size_of::<RunPage>() <= crate::PAGE_SIZE);

@@ -83,20 +83,22 @@ fn switch_and_run(lp: &mut Lp, run: &mut Run<'_>) -> bool {
     vmcs::GUEST_RSP.write(run.state.gpr[RSP]);
     vmcs::GUEST_RIP.write(from.read(offset_of!(RunPage, rip)));
     vmcs::GUEST_RFLAGS.write(legal_flags(from.read(offset_of!(RunPage, rflags))));
-    lp.parked = Some(Parked::park(config().present, &run.state.switched));
-    if config().present.xcr0 {
-        run.state.xsave.restore();
-    }
+    let offered = config().xsave.offered();
+    let present = config().present;
+    let state = &*run.state;
+    lp.parked = Some(Parked::park(
+        present,
+        &state.switched,
+        &state.xsave,
+        offered,
+    ));
 
     let mut init = false;
     let kind = run_loop(lp, run, &mut init);
     apic_step::end(run.state);
 
-    if config().present.xcr0 {
-        run.state.xsave.save();
-    }
     if let Some(parked) = lp.parked.take() {
-        run.state.switched = parked.restore();
+        run.state.switched = parked.restore(&mut run.state.xsave, offered);
     }
     run.publish(kind);
     if insn::vmclear(spa)
@@ -244,6 +246,12 @@ impl Run<'_> {
         page.cs = vmcs::CS.read();
         page.ss = vmcs::SS.read();
         page.ds = vmcs::DS.read();
+        page.fs = vmcs::FS.read();
+        page.gs = vmcs::GS.read();
+        page.dr7 = vmcs::GUEST_DR7.read();
+        page.xcr0 = self.state.switched.xcr0;
+        page.event = self.state.event.map_or(0, Event::info);
+        page.event_error = self.state.event.map_or(0, Event::error);
         page.interruptibility = u64::from(vmcs::GUEST_INTERRUPTIBILITY.read());
         if kind == ExitKind::Halted {
             let wake = self.state.apic.deadline();

@@ -5,6 +5,7 @@
 
 use crate::arch::insn::{self, rdmsr, wrmsr};
 use crate::arch::msr;
+use crate::arch::xsave::Area;
 
 /// Which of the optional registers this processor has, and the root has switched on.
 #[derive(Clone, Copy, Debug)]
@@ -149,17 +150,40 @@ pub struct Parked {
 }
 
 impl Parked {
-    /// Remembers the root's values and loads a child's.
-    pub fn park(present: Present, child: &Switched) -> Self {
+    /// Remembers the root's values and loads a child's, with its extended state.
+    ///
+    /// All components that any child may use are loaded and saved, not those that XCR0 of this one
+    /// enables now: it can use SSE with none enabled, and must not find the root's registers.
+    pub fn park(present: Present, child: &Switched, area: &Area, offered: u64) -> Self {
         let values = Switched::live(present);
-        child.replace(&values);
+        if present.xcr0 {
+            insn::xsetbv(offered);
+            area.restore();
+        }
+        let live = Switched {
+            xcr0: if present.xcr0 { offered } else { 1 },
+            pkru: if present.pkru { insn::rdpkru() } else { 0 },
+            ..values
+        };
+        child.replace(&live);
         Self { present, values }
     }
 
     /// Loads the root's values and gives the child's.
-    pub fn restore(self) -> Switched {
+    pub fn restore(self, area: &mut Area, offered: u64) -> Switched {
         let child = Switched::live(self.present);
-        self.values.replace(&child);
+        let mut live = child;
+        if self.present.xcr0 {
+            insn::xsetbv(offered);
+            area.save();
+            live.xcr0 = offered;
+        }
+        self.values.replace(&live);
         child
+    }
+
+    /// Loads the root's values when nothing of the child is wanted any more.
+    pub fn abandon(self) {
+        self.values.replace(&Switched::live(self.present));
     }
 }

@@ -71,8 +71,7 @@ pub fn set(lp: &Lp, number: u64, index: u64, kind: u64, spa: u64, groups: u64) -
         }
         XSAVE => {
             let words: [u64; 512] = page.read(0);
-            let xcr0 = state.switched.xcr0;
-            state.xsave.set(&words, xcr0);
+            state.xsave.set(&words, config().xsave.offered());
         }
         APIC => {
             let mut registers = [0; 1024];

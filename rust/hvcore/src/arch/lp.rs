@@ -182,7 +182,7 @@ impl Lp {
     /// its last VM exit. `frame` and the numbers beside it come from the launch.
     pub fn leave(&mut self, out: &WayOut) -> ! {
         if let Some(parked) = self.parked.take() {
-            parked.restore();
+            parked.abandon();
         }
         // With a VMCS that cannot be loaded nothing is known of the root; the reads below panic
         // then, and this LP stops in `death`.

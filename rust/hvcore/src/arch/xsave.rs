@@ -46,11 +46,11 @@ impl Area {
     }
 
     /// Takes state from a hostile page: only what cannot make XRSTOR fault is kept, that is a
-    /// standard-format header with components in `xcr0`, and MXCSR without reserved bits.
-    pub fn set(&mut self, from: &[u64; 512], xcr0: u64) {
+    /// standard-format header with components in `offered`, and MXCSR without reserved bits.
+    pub fn set(&mut self, from: &[u64; 512], offered: u64) {
         const HEADER: usize = 64;
         self.bytes = *from;
-        self.bytes[HEADER] &= xcr0;
+        self.bytes[HEADER] &= offered;
         for word in &mut self.bytes[HEADER + 1..HEADER + 8] {
             *word = 0;
         }
