@@ -14,7 +14,6 @@
 
 /* Counts interrupts at 0x4000; `handler` is where the gates lead. */
 #define HANDLER(name)							\
-	".balign 16\n"							\
 	"incq 0x4000\n"							\
 	"movl $0, 0xb0(%rbp)\n"						\
 	"iretq\n"

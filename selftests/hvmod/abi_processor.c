@@ -162,7 +162,8 @@ static void exceptions(void)
 	memcpy(p.memory + CODE + 0x800, fault, fault_end - fault);
 	set_gate(&p, 6, 0x800);
 	if (run_to(&p, HV_MSG_IO_PORT, "VMCALL of a child comes to nothing"))
-		tap(p.message.port.port == FAULT, "it is #UD, as without a hypervisor");
+		tap(p.message.port.port == NO_FAULT && p.message.port.rax == ~0ull,
+		    "it says that there is no such hypercall");
 	partition_close(&p);
 
 	partition_open(&p);
@@ -236,7 +237,9 @@ static void vector_state(void)
 	}
 	tap_equal("our vector registers are ours after each run", wrong, 0);
 	memcpy(seen, p.memory + RESULTS + 16, 16);
-	tap(!memcmp(seen, pattern, 16), "the guest's are the guest's");
+	if (!tap(!memcmp(seen, pattern, 16), "the guest's are the guest's"))
+		tap_note("%016llx%016llx", *(unsigned long long *)(seen + 8),
+			 *(unsigned long long *)seen);
 	partition_close(&p);
 }
 

@@ -191,8 +191,10 @@ static bool run_to(struct partition *p, uint32_t type, const char *name)
 	if (error)
 		tap_note("RUN_VP: %s", strerror(error));
 	else
-		tap_note("message %#x, wanted %#x; RIP %#llx", p->message.type, type,
-			 (unsigned long long)p->message.header.rip);
+		tap_note("message %#x, wanted %#x; RIP %#llx, GPA %#llx", p->message.type, type,
+			 (unsigned long long)p->message.header.rip,
+			 (unsigned long long)(p->message.type >> 1 == HV_MSG_UNMAPPED_GPA >> 1 ?
+					      p->message.memory.gpa : 0));
 	return false;
 }
 

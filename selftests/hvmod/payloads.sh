@@ -1,0 +1,75 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Small programs on a partition's bare machine: what they find there, and how the
+# run of each ends.
+. ./tap.sh
+
+said=/tmp/payload.out
+
+# payload NAME STATUS [OPTION...]: its own results are ours; standard input is its line.
+# It may take `limit` seconds.
+payload() {
+	name=$1 wanted=$2
+	shift 2
+	./hvctl run --kernel "$name.elf" --memory 16 --exit-port --timeout "${limit:-100}" "$@" >$said 2>&1
+	got=$?
+	tr -d '\r' <$said >$said.lines
+	while read -r line; do
+		case $line in
+		"ok "*) ok "$name: ${line#ok }" ;;
+		"not ok "*) not_ok "$name: ${line#not ok }" ;;
+		esac
+	done <$said.lines
+	if [ $got -eq "$wanted" ]; then
+		ok "$name: ends with status $wanted"
+	else
+		not_ok "$name: ends with status $wanted" "status $got:
+$(tail -n 12 $said)"
+	fi
+}
+
+says() {
+	check "$name: says '$1'" grep -q -e "$1" $said
+}
+
+load_hvmod
+log_mark
+./hvctl info >/tmp/info.before
+
+printf 'module' >/tmp/module
+payload multiboot 85 --initrd /tmp/module --cmdline 'one two=3' </dev/null
+says 'multiboot.elf one two=3'
+for digit in 0 1 7; do
+	payload exit $((2 * digit + 1)) --cmdline "value=$digit" </dev/null
+done
+printf 'hello, hvmod.' >/tmp/typed
+payload echo 1 </tmp/typed
+says 'HELLO, HVMOD'
+payload timer 1 </dev/null
+payload serial_irq 1 </dev/null
+payload cpu 1 </dev/null
+says 'GenuineIntel'
+payload longmode 1 </dev/null
+payload ports 1 </dev/null
+payload reset 4 </dev/null
+says 'asked for a reset'
+payload triple 6 </dev/null
+says 'triple-faulted'
+payload nowhere 8 </dev/null
+says '0xd0000000'
+limit=2
+payload wait 124 </dev/null
+says 'time limit'
+payload spin 124 </dev/null
+says 'looping'
+
+# Without the exit port a write there is a write to nothing.
+./hvctl run --kernel exit.elf --memory 16 --timeout 5 --cmdline 1 >$said 2>&1 </dev/null
+name=exit
+check "without --exit-port the run does not end there" grep -q 'not ok the exit port' $said
+
+partitions=$(grep -c '^partition' /tmp/info.before)
+check "no partition is left" [ "$(./hvctl info | grep -c '^partition')" = "$partitions" ]
+log_clean "the kernel complained of nothing"
+check "rmmod" unload_hvmod
+finish

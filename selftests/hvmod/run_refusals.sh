@@ -1,0 +1,44 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# What hvctl run refuses, with which status and sentence; a refusal leaves nothing behind.
+. ./tap.sh
+
+run() {
+	./hvctl run "$@"
+}
+
+load_hvmod
+log_mark
+printf '\177ELF\001\001\001' >/tmp/short.elf
+head -c 300000 vmlinuz >/tmp/cut
+head -c 4096 /dev/urandom >/tmp/noise
+dd if=/dev/zero of=/tmp/large bs=1M count=70 2>/dev/null
+
+refused "a kernel that is not there" 2 "cannot read the kernel /nowhere" run --kernel /nowhere
+refused "a kernel that is a directory" 2 "cannot read the kernel /tmp" run --kernel /tmp
+refused "a kernel that is not one" 2 "is not a kernel: neither" run --kernel tap.sh
+refused "a kernel of noise" 2 "is not a kernel: neither" run --kernel /tmp/noise
+refused "an ELF without a Multiboot header" 2 "/tmp/short.elf" run --kernel /tmp/short.elf
+refused "a 64-bit program" 2 "hvctl" run --kernel hvctl
+refused "a bzImage that was cut" 2 "damaged" run --kernel /tmp/cut
+refused "an initrd that is not there" 2 "cannot read the initrd /nowhere" run --kernel vmlinuz --initrd /nowhere
+refused "an initrd that is a directory" 2 "the initrd /tmp is not a file" run --kernel vmlinuz --initrd /tmp
+refused "an initrd that does not fit" 2 "does not fit" run --kernel vmlinuz --initrd /tmp/large --memory 80
+refused "a kernel that does not fit" 2 "give it more with --memory" run --kernel vmlinuz --memory 8
+refused "no memory" 2 "a guest needs memory" run --kernel vmlinuz --memory 0
+refused "memory of a broken size" 2 "are not whole MiB" run --kernel vmlinuz --memory 4097k
+refused "memory that is no number" 2 "512M" run --kernel vmlinuz --memory plenty
+refused "more memory than the machine has" 2 "more than the" run --kernel vmlinuz --memory 64G
+refused "far more memory" 2 "--memory" run --kernel vmlinuz --memory 99999999999G
+refused "two processors" 2 "vcpus" run --kernel vmlinuz --vcpus 2
+refused "a command line too long" 2 "shorten --cmdline" run --kernel vmlinuz --cmdline "$(head -c 5000 /dev/zero | tr '\0' x)"
+refused "an unknown option" 2 "--frobnicate" run --kernel vmlinuz --frobnicate
+refused "no kernel" 2 "--kernel" run
+refused "a console that is none" 2 "stdio, pty, file:PATH or null" run --kernel vmlinuz --console printer
+refused "a console that cannot be written" 2 "/nowhere/x" run --kernel exit.elf --console file:/nowhere/x
+check "no partition is left" sh -c '! ./hvctl info | grep -q "^partition"'
+check "and a guest runs" sh -c './hvctl run --kernel exit.elf --memory 16 --exit-port --cmdline 3 --timeout 60 </dev/null; [ $? = 7 ]'
+log_clean "the kernel complained of nothing"
+check "rmmod" unload_hvmod
+refused "then hvctl run says that hvmod is not loaded" 2 "hvmod is not loaded" run --kernel vmlinuz
+finish

@@ -1,0 +1,81 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Ctrl-C, kill and kill -9 of hvctl while its guest runs: all comes back, and the next
+# run works.
+. ./tap.sh
+
+memory=256
+
+info_value() {
+	./hvctl info --json | tr ',{}' '\n' | sed -n "s/^ *\"$1\": *\\([0-9]*\\).*/\\1/p" | head -n 1
+}
+
+# Starts a guest in the background, waits until it runs; sets $pid.
+start() {
+	./hvctl run --kernel "$1.elf" --memory $memory --exit-port --timeout 200 </dev/null >/tmp/stopped 2>&1 &
+	pid=$!
+	tries=0
+	until grep -q ing /tmp/stopped; do
+		tries=$((tries + 1))
+		[ $tries -lt 200 ] || return 1
+		usleep 100000
+	done
+}
+
+nothing_left() {
+	tries=0
+	while ./hvctl info --json | tr -d ' \n' | grep -q '"partitions":\[{'; do
+		tries=$((tries + 1))
+		[ $tries -lt 50 ] || { ./hvctl info; return 1; }
+		usleep 100000
+	done
+	[ "$(info_value shared_bytes)" = 0 ] || { ./hvctl info; return 1; }
+}
+
+next_run() {
+	./hvctl run --kernel exit.elf --memory $memory --exit-port --cmdline 2 --timeout 60 </dev/null
+	[ $? -eq 5 ]
+}
+
+load_hvmod
+log_mark
+check "a first run" next_run
+before=$(free_kib)
+for kind in spin wait; do
+	for signal in INT TERM KILL; do
+		case $signal in INT) status=130 ;; TERM) status=143 ;; KILL) status=137 ;; esac
+		if ! start $kind; then
+			not_ok "$kind, SIG$signal: the guest starts" "$(cat /tmp/stopped)"
+			kill -KILL $pid 2>/dev/null
+			continue
+		fi
+		check "$kind, SIG$signal: while it runs its memory is told" [ "$(info_value shared_bytes)" -gt $((200 << 20)) ]
+		kill -$signal $pid
+		wait $pid
+		got=$?
+		check "$kind, SIG$signal: hvctl ends with status $status" [ $got -eq $status ]
+		check "$kind, SIG$signal: the partition is gone" nothing_left
+	done
+done
+check "the next run works" next_run
+
+# Both LPs busy with a guest each, killed at the same moment.
+./hvctl run --kernel spin.elf --memory 64 </dev/null >/dev/null 2>&1 & one=$!
+./hvctl run --kernel spin.elf --memory 64 </dev/null >/dev/null 2>&1 & two=$!
+sleep 1
+check "two partitions at once" [ "$(./hvctl info --json | tr -d ' \n' | grep -o '"owner":' | wc -l)" = 2 ]
+refused "rmmod is refused while they run" 1 "" rmmod hvmod
+kill -KILL $one $two
+wait $one $two
+check "both are gone" nothing_left
+check "each LP works on" ./work
+check "every LP is in the root partition" ./identity inside
+check "a run works after that" next_run
+
+after=$(free_kib)
+lost=$((before - after))
+echo "# $lost KiB less memory is free than before"
+check "memory came back" [ $lost -lt 16384 ]
+log_clean "the kernel complained of nothing"
+check "rmmod" unload_hvmod
+finish
