@@ -52,13 +52,7 @@ pub fn run(lp: &mut Lp, number: u64, index: u64) -> Answer<u64> {
     vp.set_runs_on(Some(lp.index));
     lp.stats.get().child_runs += 1;
     let page = RunPage::default();
-    let mut run = Run {
-        vp: &vp,
-        state: &mut state,
-        number,
-        vp_count,
-        page,
-    };
+    let mut run = Run { vp: &vp, state: &mut state, number, vp_count, page };
     let init = switch_and_run(lp, &mut run);
     vp.set_runs_on(None);
     if init {
@@ -86,12 +80,7 @@ fn switch_and_run(lp: &mut Lp, run: &mut Run<'_>) -> bool {
     let offered = config().xsave.offered();
     let present = config().present;
     let state = &*run.state;
-    lp.parked = Some(Parked::park(
-        present,
-        &state.switched,
-        &state.xsave,
-        offered,
-    ));
+    lp.parked = Some(Parked::park(present, &state.switched, &state.xsave, offered));
 
     let mut init = false;
     let kind = run_loop(lp, run, &mut init);
@@ -101,10 +90,7 @@ fn switch_and_run(lp: &mut Lp, run: &mut Run<'_>) -> bool {
         run.state.switched = parked.restore(&mut run.state.xsave, offered);
     }
     run.publish(kind);
-    if insn::vmclear(spa)
-        .and_then(|()| insn::vmptrld(lp.vmcs))
-        .is_err()
-    {
+    if insn::vmclear(spa).and_then(|()| insn::vmptrld(lp.vmcs)).is_err() {
         panic!("VMPTRLD of the root failed");
     }
     init

@@ -107,16 +107,8 @@ fn cpuid(run: &mut Run<'_>) -> Next {
         apic_id: run.vp.index,
         vp_count: run.vp_count,
         // Two leaves tell of CR4, one of XCR0.
-        cr4: if matches!(leaf, 1 | 7) {
-            config.child_rules.cr4()
-        } else {
-            0
-        },
-        xcr0: if leaf == 0xd && config.present.xcr0 {
-            insn::xgetbv()
-        } else {
-            1
-        },
+        cr4: if matches!(leaf, 1 | 7) { config.child_rules.cr4() } else { 0 },
+        xcr0: if leaf == 0xd && config.present.xcr0 { insn::xgetbv() } else { 1 },
         clock: config.clock,
         xsave: &config.xsave,
         xsaves: config.present.xss,
@@ -143,11 +135,7 @@ fn port(run: &mut Run<'_>) -> Next {
     page.port_string = flag(4);
     page.port_rep = flag(5);
     page.gla_valid = u32::from(flag(4));
-    page.gla = if flag(4) != 0 {
-        vmcs::GUEST_LINEAR_ADDRESS.read()
-    } else {
-        0
-    };
+    page.gla = if flag(4) != 0 { vmcs::GUEST_LINEAR_ADDRESS.read() } else { 0 };
     to_root(run, ExitKind::Port)
 }
 
@@ -173,9 +161,7 @@ fn apic_effect(run: &mut Run<'_>, effect: Effect) -> Next {
     run.vp.posted.publish(run.state.apic.address());
     match effect {
         Effect::None | Effect::Timer | Effect::Eoi { level: None } => Next::Look,
-        Effect::Eoi {
-            level: Some(vector),
-        } => {
+        Effect::Eoi { level: Some(vector) } => {
             run.page.vector = vector;
             Next::Root(ExitKind::Eoi)
         }
@@ -257,15 +243,11 @@ fn write_msr(run: &mut Run<'_>, index: u32, value: u64) -> Result<Option<Effect>
             state.move_clock(offset);
         }
         Msr::TscAdjust => {
-            let offset = state
-                .tsc_offset
-                .wrapping_add(value.wrapping_sub(state.tsc_adjust));
+            let offset = state.tsc_offset.wrapping_add(value.wrapping_sub(state.tsc_adjust));
             state.move_clock(offset);
         }
         Msr::TscDeadline => {
-            state
-                .apic
-                .write_tsc_deadline(value, state.tsc_offset, insn::rdtsc());
+            state.apic.write_tsc_deadline(value, state.tsc_offset, insn::rdtsc());
             state.timer = state.apic.deadline();
         }
         Msr::Efer => {
@@ -293,11 +275,7 @@ fn control_register(run: &mut Run<'_>) -> Next {
         return to_root(run, ExitKind::Unexpected);
     }
     let register = (qualification >> 8 & 0xf) as usize;
-    let value = if register == RSP {
-        vmcs::GUEST_RSP.read()
-    } else {
-        run.state.gpr[register]
-    };
+    let value = if register == RSP { vmcs::GUEST_RSP.read() } else { run.state.gpr[register] };
     let rules = &config().child_rules;
     let mode = rules.mode();
     let write = match number {
@@ -323,16 +301,8 @@ fn load_pdptes(run: &Run<'_>, cr3: u64) -> Result<(), Gp> {
     const PRESENT: u64 = 1;
     const RESERVED: u64 = 0x1e6;
     let base = cr3 & 0xffff_ffe0;
-    let spa = partition::lock(run.number)
-        .map_err(|_| Gp)?
-        .translate(base)
-        .ok_or(Gp)?;
-    let fields = [
-        vmcs::GUEST_PDPTE0,
-        vmcs::GUEST_PDPTE1,
-        vmcs::GUEST_PDPTE2,
-        vmcs::GUEST_PDPTE3,
-    ];
+    let spa = partition::lock(run.number).map_err(|_| Gp)?.translate(base).ok_or(Gp)?;
+    let fields = [vmcs::GUEST_PDPTE0, vmcs::GUEST_PDPTE1, vmcs::GUEST_PDPTE2, vmcs::GUEST_PDPTE3];
     let page = Hostile::owned_by_root(spa);
     let entries: [u64; 4] =
         core::array::from_fn(|index| page.read((spa & 0xfff) as usize + index * 8));
@@ -390,11 +360,7 @@ fn exception(lp: &mut Lp, run: &mut Run<'_>) -> Next {
         17 => inject(run, Event::exited(info)),
         18 => {
             // The machine's own trouble: the root is told as if it had been running.
-            public::log(
-                lp.index,
-                Level::Warning,
-                format_args!("machine check in a child"),
-            );
+            public::log(lp.index, Level::Warning, format_args!("machine check in a child"));
             lp.machine_check = true;
             Next::Root(ExitKind::Interrupted)
         }

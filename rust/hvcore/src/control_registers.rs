@@ -62,10 +62,6 @@ impl Rules {
 pub fn set_efer(value: u64) {
     vmcs::GUEST_EFER.write(value);
     let controls = vmcs::ENTRY_CONTROLS.read() & !control::entry::IA32E;
-    let long = if value & efer::LMA != 0 {
-        control::entry::IA32E
-    } else {
-        0
-    };
+    let long = if value & efer::LMA != 0 { control::entry::IA32E } else { 0 };
     vmcs::ENTRY_CONTROLS.write(controls | long);
 }

@@ -52,35 +52,22 @@ pub fn fault(lp: &mut Lp, frame: &Frame, cr2: u64) -> ! {
 /// Ends hvcore on this LP.
 pub fn die(lp: &mut Lp) -> ! {
     DEAD.store(true, Ordering::SeqCst);
-    let seen = DYING
-        .get(lp.index as usize)
-        .map_or(1, |count| count.fetch_add(1, Ordering::SeqCst));
+    let seen = DYING.get(lp.index as usize).map_or(1, |count| count.fetch_add(1, Ordering::SeqCst));
     if seen != 0 {
-        public::log(
-            lp.index,
-            Level::Critical,
-            format_args!("fault while dying; this LP stops"),
-        );
+        public::log(lp.index, Level::Critical, format_args!("fault while dying; this LP stops"));
         loop {
             insn::halt();
         }
     }
     if lp.phase == Phase::Launching {
-        lp.abort_launch(Failed {
-            status: Status::CoreDead as u64,
-            detail: 0,
-        });
+        lp.abort_launch(Failed { status: Status::CoreDead as u64, detail: 0 });
     }
     leave_dead(lp)
 }
 
 /// Takes an LP, on which the root can run, out of a dead hvcore.
 pub fn leave_dead(lp: &mut Lp) -> ! {
-    public::log(
-        lp.index,
-        Level::Critical,
-        format_args!("leaves VMX operation; Linux goes on"),
-    );
+    public::log(lp.index, Level::Critical, format_args!("leaves VMX operation; Linux goes on"));
     crate::root::answer_dead_call(lp);
     let out = crate::machine::way_out(lp.index);
     lp.leave(&out)

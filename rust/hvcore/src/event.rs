@@ -20,44 +20,24 @@ const TYPE_HARDWARE: u32 = 3 << 8;
 const TYPE_MASK: u32 = 7 << 8;
 
 impl Event {
-    pub const NMI: Self = Self {
-        info: VALID | TYPE_NMI | 2,
-        error: 0,
-        length: 0,
-    };
+    pub const NMI: Self = Self { info: VALID | TYPE_NMI | 2, error: 0, length: 0 };
     pub const UD: Self = Self::exception(6);
     /// #GP(0).
-    pub const GP: Self = Self {
-        info: VALID | TYPE_HARDWARE | HAS_ERROR | 13,
-        error: 0,
-        length: 0,
-    };
+    pub const GP: Self = Self { info: VALID | TYPE_HARDWARE | HAS_ERROR | 13, error: 0, length: 0 };
 
     /// A hardware exception without an error code.
     pub const fn exception(vector: u8) -> Self {
-        Self {
-            info: VALID | TYPE_HARDWARE | vector as u32,
-            error: 0,
-            length: 0,
-        }
+        Self { info: VALID | TYPE_HARDWARE | vector as u32, error: 0, length: 0 }
     }
 
     /// An external interrupt.
     pub const fn interrupt(vector: u8) -> Self {
-        Self {
-            info: VALID | TYPE_EXTERNAL | vector as u32,
-            error: 0,
-            length: 0,
-        }
+        Self { info: VALID | TYPE_EXTERNAL | vector as u32, error: 0, length: 0 }
     }
 
     /// The same event with an error code.
     pub const fn with_error(self, error: u32) -> Self {
-        Self {
-            info: self.info | HAS_ERROR,
-            error,
-            length: 0,
-        }
+        Self { info: self.info | HAS_ERROR, error, length: 0 }
     }
 
     /// Event of a VP that the root sets: only types and vectors that VM entry accepts (SDM
@@ -86,10 +66,7 @@ impl Event {
     /// The event as the guest's mode has it: in real mode exceptions have no error code.
     pub const fn for_mode(self, cr0: u64) -> Self {
         if cr0 & 1 == 0 {
-            Self {
-                info: self.info & !HAS_ERROR,
-                ..self
-            }
+            Self { info: self.info & !HAS_ERROR, ..self }
         } else {
             self
         }
@@ -98,16 +75,8 @@ impl Event {
     /// The exception that caused an exit, with that exit information, to be delivered after all.
     pub fn exited(info: u32) -> Self {
         let info = info & (VALID | HAS_ERROR | TYPE_MASK | 0xff);
-        let error = if info & HAS_ERROR != 0 {
-            vmcs::EXIT_ERROR.read()
-        } else {
-            0
-        };
-        Self {
-            info,
-            error,
-            length: vmcs::EXIT_LENGTH.read(),
-        }
+        let error = if info & HAS_ERROR != 0 { vmcs::EXIT_ERROR.read() } else { 0 };
+        Self { info, error, length: vmcs::EXIT_LENGTH.read() }
     }
 
     /// What an entry that did not happen would have delivered.
@@ -116,16 +85,8 @@ impl Event {
         if info & VALID == 0 {
             return None;
         }
-        let error = if info & HAS_ERROR != 0 {
-            vmcs::ENTRY_ERROR.read()
-        } else {
-            0
-        };
-        Some(Self {
-            info,
-            error,
-            length: vmcs::ENTRY_LENGTH.read(),
-        })
+        let error = if info & HAS_ERROR != 0 { vmcs::ENTRY_ERROR.read() } else { 0 };
+        Some(Self { info, error, length: vmcs::ENTRY_LENGTH.read() })
     }
 
     /// What an exit interrupted while it was being delivered, to be delivered again.
@@ -142,16 +103,8 @@ impl Event {
     fn half_done(info: u32) -> Self {
         // Bit 12 of the vectoring information is undefined and must be 0 at entry.
         let info = info & !(1 << 12);
-        let error = if info & HAS_ERROR != 0 {
-            vmcs::VECTORING_ERROR.read()
-        } else {
-            0
-        };
-        Self {
-            info,
-            error,
-            length: vmcs::EXIT_LENGTH.read(),
-        }
+        let error = if info & HAS_ERROR != 0 { vmcs::VECTORING_ERROR.read() } else { 0 };
+        Self { info, error, length: vmcs::EXIT_LENGTH.read() }
     }
 
     pub const fn info(self) -> u32 {

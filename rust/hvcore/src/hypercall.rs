@@ -16,13 +16,7 @@ const R9: usize = 9;
 /// Carries out the call that the root's registers say, and answers in them.
 pub fn dispatch(lp: &mut Lp) {
     let number = lp.gpr[RAX];
-    let arguments = [
-        lp.gpr[RDI],
-        lp.gpr[RSI],
-        lp.gpr[RDX],
-        lp.gpr[R8],
-        lp.gpr[R9],
-    ];
+    let arguments = [lp.gpr[RDI], lp.gpr[RSI], lp.gpr[RDX], lp.gpr[R8], lp.gpr[R9]];
     let mut second = 0;
     let (status, value) = match call(lp, number, arguments, &mut second) {
         Ok(value) => (Status::Ok, value),

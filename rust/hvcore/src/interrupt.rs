@@ -147,10 +147,6 @@ pub fn assert(number: u64, word: u64, destination: u64) -> Answer<u64> {
     }
     let logical = word & interrupt::LOGICAL != 0;
     let level = word & interrupt::LEVEL != 0;
-    let ipi = Ipi {
-        vector,
-        delivery,
-        target: Target::Destination { id, logical },
-    };
+    let ipi = Ipi { vector, delivery, target: Target::Destination { id, logical } };
     Ok(send(&*partition::lock(number)?, None, ipi, level))
 }

@@ -27,10 +27,7 @@ const CR4_FRED: u64 = 1 << 32;
 static PAGES: SpinLock<[Option<(LpPages, u64, u64)>; MAX_LPS]> = SpinLock::new([None; MAX_LPS]);
 
 fn unsupported(missing: Missing) -> Failed {
-    Failed {
-        status: Status::Unsupported as u64,
-        detail: missing as u64,
-    }
+    Failed { status: Status::Unsupported as u64, detail: missing as u64 }
 }
 
 /// An LP enters hvcore for the first time, or again after it left. Returns only if it failed.
@@ -45,10 +42,7 @@ fn prepare(info_spa: u64, index: u32, go_on: Continue) -> Result<&'static mut Lp
     let info: CoreInfo =
         root_memory::Hostile::owned_by_root(info_spa).read((info_spa & 0xfff) as usize);
     if info.abi != hvabi::ABI_VERSION || index >= info.lp_count || index as usize >= MAX_LPS {
-        return Err(Failed {
-            status: Status::BadArgument as u64,
-            detail: u64::from(info.abi),
-        });
+        return Err(Failed { status: Status::BadArgument as u64, detail: u64::from(info.abi) });
     }
     let caps = Caps::read().map_err(unsupported)?;
     if go_on.cr4 & CR4_FRED != 0 {
@@ -84,11 +78,7 @@ fn lp_pages(index: u32, revision: u32) -> Option<(LpPages, u64, u64)> {
             vmcs: vmcs.spa().raw(),
             idt: idt.words().as_ptr() as u64,
         };
-        *slot = Some((
-            pages,
-            lp.words().as_ptr() as u64,
-            ist.words().as_ptr() as u64,
-        ));
+        *slot = Some((pages, lp.words().as_ptr() as u64, ist.words().as_ptr() as u64));
     }
     *slot
 }
@@ -125,11 +115,7 @@ struct Segments {
 fn segment(selector: u16, gdt: u64, ldt: u64, go_on: &Continue, system: bool) -> Option<Segment> {
     const UNUSABLE: u32 = 1 << 16;
     if selector & !3 == 0 {
-        return Some(Segment {
-            selector,
-            access: UNUSABLE,
-            ..Segment::default()
-        });
+        return Some(Segment { selector, access: UNUSABLE, ..Segment::default() });
     }
     let table = if selector & 4 != 0 { ldt } else { gdt };
     let read = |address| {
@@ -147,13 +133,7 @@ fn segment(selector: u16, gdt: u64, ldt: u64, go_on: &Continue, system: bool) ->
         limit = limit << 12 | 0xfff;
     }
     let access = (low >> 40) as u32 & 0xf0ff;
-    Some(Segment {
-        base,
-        limit,
-        access,
-        selector,
-        reserved: [0; 3],
-    })
+    Some(Segment { base, limit, access, selector, reserved: [0; 3] })
 }
 
 impl Segments {
@@ -203,8 +183,7 @@ fn write_controls(lp: &Lp) {
             | exit::LOAD_EFER,
     ));
     vmcs::ENTRY_CONTROLS.write(
-        caps.entry
-            .only(entry::IA32E | entry::LOAD_DEBUG | entry::LOAD_PAT | entry::LOAD_EFER),
+        caps.entry.only(entry::IA32E | entry::LOAD_DEBUG | entry::LOAD_PAT | entry::LOAD_EFER),
     );
     vmcs::VPID.write(ROOT_VPID);
     vmcs::EPTP.write(config().eptp);

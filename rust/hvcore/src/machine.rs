@@ -90,22 +90,14 @@ pub fn way_out(index: u32) -> WayOut {
 fn read_mtrrs() -> MtrrState {
     const MTRR: u32 = 1 << 12;
     const FIXED: u64 = 1 << 8;
-    let mut state = MtrrState {
-        def_type: MtrrState::NONE,
-        fixed: [0; 11],
-        variable: [(0, 0); VARIABLE_MAX],
-    };
+    let mut state =
+        MtrrState { def_type: MtrrState::NONE, fixed: [0; 11], variable: [(0, 0); VARIABLE_MAX] };
     if insn::cpuid(1, 0)[3] & MTRR == 0 {
         return state;
     }
     let cap = insn::rdmsr(msr::MTRR_CAP);
     state.def_type = insn::rdmsr(msr::MTRR_DEF_TYPE);
-    for (number, pair) in state
-        .variable
-        .iter_mut()
-        .take((cap & 0xff) as usize)
-        .enumerate()
-    {
+    for (number, pair) in state.variable.iter_mut().take((cap & 0xff) as usize).enumerate() {
         let base = msr::MTRR_PHYS_BASE0 + 2 * number as u32;
         *pair = (insn::rdmsr(base), insn::rdmsr(base + 1));
     }
@@ -120,11 +112,7 @@ fn read_mtrrs() -> MtrrState {
 /// What of this processor shows in children's MSRs.
 fn read_msr_caps(phys_bits: u32, clock: Clock) -> policy::msr::Caps {
     let leaf7 = insn::cpuid(7, 0)[3];
-    let leaf7_2 = if insn::cpuid(7, 0)[0] >= 2 {
-        insn::cpuid(7, 2)[3]
-    } else {
-        0
-    };
+    let leaf7_2 = if insn::cpuid(7, 0)[0] >= 2 { insn::cpuid(7, 2)[3] } else { 0 };
     let bit = |number: u32| leaf7 >> number & 1 != 0;
     // The revision is there after a CPUID of leaf 1 (SDM vol. 3, 11.11.7.1).
     insn::cpuid(1, 0);
@@ -165,37 +153,22 @@ pub fn init(info: &CoreInfo, caps: &Caps, root_cr4: u64) -> Result<(), NoRoom> {
     let page = PAGE_SIZE as u64;
     let mtrrs = read_mtrrs();
     let mut pool = crate::arch::image::initial_pool(info);
-    let caps_ept = EptCaps {
-        one_gib: caps.ept_1gib(),
-        two_mib: true,
-        access_dirty: false,
-    };
+    let caps_ept = EptCaps { one_gib: caps.ept_1gib(), two_mib: true, access_dirty: false };
     let mut ept = Ept::new(pool.pop().ok_or(NoRoom)?, caps_ept);
 
     // All of RAM, and the devices below 4 GiB, at once; what lies above when it is first used.
     const BELOW_4GIB: u64 = 1 << 32;
     let end = info.ram_end.max(BELOW_4GIB).next_multiple_of(1 << 30);
     let zero = Gpa::new(0).ok_or(NoRoom)?;
-    ept.map_identity(
-        zero,
-        end.min(1 << caps.phys_bits.min(48)),
-        &mtrrs,
-        &mut pool,
-    )?;
+    ept.map_identity(zero, end.min(1 << caps.phys_bits.min(48)), &mtrrs, &mut pool)?;
 
     let mut owners = Owners::new(info.ram_end, &mtrrs, &mut pool)?;
-    owners
-        .seize(info.block_spa, info.block_size / page, &mut pool)
-        .map_err(|_| NoRoom)?;
+    owners.seize(info.block_spa, info.block_size / page, &mut pool).map_err(|_| NoRoom)?;
     let blank = PageBox::<u64>::zeroed(pool.pop().ok_or(NoRoom)?).spa();
     let public = info.public_spa..info.public_spa + info.public_pages * page;
     for spa in (info.block_spa..info.block_spa + info.block_size).step_by(PAGE_SIZE) {
         let gpa = Gpa::new(spa).ok_or(NoRoom)?;
-        let shown = if public.contains(&spa) {
-            gpa.identity()
-        } else {
-            blank
-        };
+        let shown = if public.contains(&spa) { gpa.identity() } else { blank };
         ept.replace(gpa, shown, Access::READ, MemType::WriteBack, &mut pool)?;
     }
 
@@ -210,11 +183,8 @@ pub fn init(info: &CoreInfo, caps: &Caps, root_cr4: u64) -> Result<(), NoRoom> {
     public::set_log(info.public_spa + stats_bytes(info));
 
     let clock = Clock::new(info.tsc_khz);
-    let fixed = cr::Fixed {
-        cr0_0: caps.cr0_fixed.0,
-        cr4_0: caps.cr4_fixed.0,
-        cr4_1: caps.cr4_fixed.1,
-    };
+    let fixed =
+        cr::Fixed { cr0_0: caps.cr0_fixed.0, cr4_0: caps.cr4_fixed.0, cr4_1: caps.cr4_fixed.1 };
     CONFIG.set(Config {
         info: *info,
         caps: *caps,
@@ -224,22 +194,13 @@ pub fn init(info: &CoreInfo, caps: &Caps, root_cr4: u64) -> Result<(), NoRoom> {
         root_msrs,
         child_msrs,
         apic_access,
-        root_rules: Rules {
-            policy: cr::Policy::root(fixed),
-        },
-        child_rules: Rules {
-            policy: cr::Policy::child(fixed),
-        },
+        root_rules: Rules { policy: cr::Policy::root(fixed) },
+        child_rules: Rules { policy: cr::Policy::child(fixed) },
         msrs: read_msr_caps(caps.phys_bits, clock),
         xsave: Layout::new(|subleaf| insn::cpuid(0xd, subleaf)),
         clock,
     });
-    *MEMORY.lock() = Some(Memory {
-        pool,
-        owners,
-        ept,
-        blank,
-    });
+    *MEMORY.lock() = Some(Memory { pool, owners, ept, blank });
     Ok(())
 }
 
@@ -268,10 +229,7 @@ pub fn epoch() -> u64 {
 
 /// The epoch that every LP has reached.
 pub fn everyone_saw() -> u64 {
-    SEEN.iter()
-        .map(|seen| seen.load(Ordering::SeqCst))
-        .min()
-        .unwrap_or(OUT)
+    SEEN.iter().map(|seen| seen.load(Ordering::SeqCst)).min().unwrap_or(OUT)
 }
 
 /// Before this LP enters any guest: forgets translations if any were taken away since it last did.

@@ -67,9 +67,7 @@ impl core::ops::DerefMut for Locked {
 
 fn slot(number: u64) -> Answer<(Child, &'static SpinLock<Option<Partition>>)> {
     let child = Child::new(number).ok_or((Status::NoPartition, 0))?;
-    let slot = PARTITIONS
-        .get(child.index())
-        .ok_or((Status::NoPartition, 0))?;
+    let slot = PARTITIONS.get(child.index()).ok_or((Status::NoPartition, 0))?;
     Ok((child, slot))
 }
 
@@ -245,17 +243,9 @@ fn claim_one(memory: &mut Memory, list_spa: u64, index: usize) -> Result<Claimed
     let spa = list_item(&memory.owners, list_spa, index).map_err(|(status, _)| status)?;
     let page = memory.owners.page(spa).ok_or(Status::NotOwner)?;
     let gpa = Gpa::new(spa).ok_or(Status::BadArgument)?;
-    let claimed = memory
-        .owners
-        .claim(page, &mut memory.pool)
-        .map_err(refused)?;
-    let hidden = memory.ept.replace(
-        gpa,
-        memory.blank,
-        Access::READ,
-        MemType::WriteBack,
-        &mut memory.pool,
-    );
+    let claimed = memory.owners.claim(page, &mut memory.pool).map_err(refused)?;
+    let hidden =
+        memory.ept.replace(gpa, memory.blank, Access::READ, MemType::WriteBack, &mut memory.pool);
     if hidden.is_err() {
         memory.owners.cancel(claimed, &mut memory.pool);
         return Err(Status::CoreLow);
@@ -307,22 +297,11 @@ pub fn withdraw(number: u64, list_spa: u64, count: u64) -> Answer<u64> {
 /// [`Call::PartitionDestroy`](hvabi::call::Call::PartitionDestroy).
 pub fn destroy(number: u64) -> Answer<u64> {
     let mut partition = lock_any(number)?;
-    if partition
-        .vps
-        .iter()
-        .flatten()
-        .any(|vp| !vp.is_only_holder())
-    {
+    if partition.vps.iter().flatten().any(|vp| !vp.is_only_holder()) {
         return Err((Status::Busy, 0));
     }
     partition.dying = true;
-    let Partition {
-        child,
-        pool,
-        ept,
-        vps,
-        ..
-    } = &mut *partition;
+    let Partition { child, pool, ept, vps, .. } = &mut *partition;
     for slot in vps {
         if let Some(vp) = slot.take() {
             match vp.take() {
@@ -340,14 +319,8 @@ pub fn destroy(number: u64) -> Answer<u64> {
     }
     if let Some(ept) = ept.take() {
         with_memory(|memory| {
-            let Memory {
-                owners,
-                pool: core_pool,
-                ..
-            } = memory;
-            ept.free_all(pool, UNSEALED, |leaf| {
-                unshare(owners, leaf, *child, core_pool)
-            });
+            let Memory { owners, pool: core_pool, .. } = memory;
+            ept.free_all(pool, UNSEALED, |leaf| unshare(owners, leaf, *child, core_pool));
             Ok(())
         })?;
     }
@@ -371,11 +344,7 @@ fn unshare(owners: &mut Owners, leaf: Leaf, child: Child, core_pool: &mut Pool) 
         },
     };
     if done.is_err() {
-        panic!(
-            "page {:#x} of partition {} was not shared",
-            leaf.spa,
-            child.number()
-        );
+        panic!("page {:#x} of partition {} was not shared", leaf.spa, child.number());
     }
 }
 
@@ -386,29 +355,13 @@ impl Partition {
             need(&mut self.pool, 4)?;
             let root = self.pool.pop().ok_or((Status::NoMemory, 1))?;
             let one_gib = machine::config().caps.ept_1gib();
-            let mut ept = Ept::new(
-                root,
-                EptCaps {
-                    one_gib,
-                    two_mib: true,
-                    access_dirty: false,
-                },
-            );
+            let mut ept = Ept::new(root, EptCaps { one_gib, two_mib: true, access_dirty: false });
             if let (Some(gpa), Some(spa)) =
                 (Gpa::new(APIC_GPA), Spa::new(machine::config().apic_access))
             {
-                let access = Access {
-                    write: true,
-                    execute: false,
-                };
-                let mapped = ept.map(
-                    gpa,
-                    spa,
-                    Size::K4,
-                    access,
-                    MemType::WriteBack,
-                    &mut self.pool,
-                );
+                let access = Access { write: true, execute: false };
+                let mapped =
+                    ept.map(gpa, spa, Size::K4, access, MemType::WriteBack, &mut self.pool);
                 debug_assert!(mapped.is_ok());
             }
             self.ept = Some(ept);
@@ -446,11 +399,7 @@ impl Partition {
             write: flags & map_flags::WRITE != 0,
             execute: flags & map_flags::EXECUTE != 0,
         };
-        let size = if flags & map_flags::LARGE != 0 {
-            Size::M2
-        } else {
-            Size::K4
-        };
+        let size = if flags & map_flags::LARGE != 0 { Size::M2 } else { Size::K4 };
         let pages = count as u64 * size.pages();
         GpaRange::new(gpa, pages).ok_or((Status::BadArgument, 0))?;
         if !size.aligns(gpa) {
@@ -476,13 +425,9 @@ impl Partition {
     ) -> Answer<()> {
         let gpa = Gpa::new(at).ok_or((Status::BadArgument, 0))?;
         let spa = list_item(&memory.owners, list_spa, index)?;
-        let Self {
-            ept, pool, child, ..
-        } = self;
+        let Self { ept, pool, child, .. } = self;
         let ept = ept.as_mut().ok_or((Status::NoMemory, 4))?;
-        let tables = ept
-            .tables_needed(gpa, size)
-            .map_err(|_| (Status::Exists, 0))?;
+        let tables = ept.tables_needed(gpa, size).map_err(|_| (Status::Exists, 0))?;
         need(pool, tables)?;
         let core_pool = &mut memory.pool;
         let share = |owners: &mut Owners, core_pool: &mut Pool| match size {
@@ -501,13 +446,7 @@ impl Partition {
         match ept.map(gpa, page.spa(), size, access, MemType::WriteBack, pool) {
             Ok(()) => Ok(()),
             Err(error) => {
-                let leaf = Leaf {
-                    gpa: at,
-                    spa,
-                    size,
-                    access,
-                    kind: MemType::WriteBack,
-                };
+                let leaf = Leaf { gpa: at, spa, size, access, kind: MemType::WriteBack };
                 unshare(&mut memory.owners, leaf, *child, core_pool);
                 Err(match error {
                     MapError::NoMemory(Missing(n)) => (Status::NoMemory, n as u64),
@@ -527,19 +466,13 @@ impl Partition {
         if range.start() <= APIC_GPA && APIC_GPA < range.end() {
             return Err((Status::BadArgument, 0));
         }
-        let Self {
-            ept, pool, child, ..
-        } = self;
+        let Self { ept, pool, child, .. } = self;
         let Some(ept) = ept.as_mut() else {
             return Ok(0);
         };
         pool.settle(machine::everyone_saw());
         with_memory(|memory| {
-            let Memory {
-                owners,
-                pool: core_pool,
-                ..
-            } = memory;
+            let Memory { owners, pool: core_pool, .. } = memory;
             // A large page that reaches over an end is split: its parts are then unshared alone.
             for edge in [range.start(), range.end()] {
                 if let Some(leaf) = Gpa::new(edge).and_then(|gpa| ept.lookup(gpa)) {
@@ -549,10 +482,8 @@ impl Partition {
                     }
                 }
             }
-            ept.unmap(range, pool, UNSEALED, |leaf| {
-                unshare(owners, leaf, *child, core_pool)
-            })
-            .map_err(|Missing(n)| (Status::NoMemory, n as u64))?;
+            ept.unmap(range, pool, UNSEALED, |leaf| unshare(owners, leaf, *child, core_pool))
+                .map_err(|Missing(n)| (Status::NoMemory, n as u64))?;
             pool.seal(machine::new_epoch());
             Ok(0)
         })

@@ -43,10 +43,7 @@ pub fn run(lp: &mut Lp) -> Failed {
                 if launched {
                     panic!("VMRESUME of the root failed: error {error}");
                 }
-                return Failed {
-                    status: Status::LaunchFailed as u64,
-                    detail: error,
-                };
+                return Failed { status: Status::LaunchFailed as u64, detail: error };
             }
         }
         let reason = vmcs::EXIT_REASON.read();
@@ -55,10 +52,7 @@ pub fn run(lp: &mut Lp) -> Failed {
             if launched {
                 panic!("VM entry of the root failed: {detail:#x}");
             }
-            return Failed {
-                status: Status::LaunchFailed as u64,
-                detail,
-            };
+            return Failed { status: Status::LaunchFailed as u64, detail };
         }
         if !launched {
             launched = true;
@@ -204,11 +198,7 @@ fn control_register(lp: &mut Lp) {
         panic!("control-register exit of the root with qualification {qualification:#x}");
     }
     let register = (qualification >> 8 & 0xf) as usize;
-    let value = if register == RSP {
-        vmcs::GUEST_RSP.read()
-    } else {
-        lp.gpr[register]
-    };
+    let value = if register == RSP { vmcs::GUEST_RSP.read() } else { lp.gpr[register] };
     let rules = &machine::config().root_rules;
     let mode = rules.mode();
     let write = match number {
@@ -247,11 +237,7 @@ fn ept_violation(lp: &mut Lp) {
     let stats = lp.stats.get();
     stats.denied += 1;
     stats.denied_rip = rip;
-    let what = if qualification & WRITE != 0 {
-        "write"
-    } else {
-        "access"
-    };
+    let what = if qualification & WRITE != 0 { "write" } else { "access" };
     public::log(
         lp.index,
         Level::Warning,
@@ -273,10 +259,7 @@ fn try_again(spa: u64, qualification: u64) -> bool {
         return (qualification & WRITE == 0 || leaf.access.write)
             && (qualification & FETCH == 0 || leaf.access.execute);
     }
-    match memory
-        .ept
-        .map_identity_at(gpa, &machine::config().mtrrs, &mut memory.pool)
-    {
+    match memory.ept.map_identity_at(gpa, &machine::config().mtrrs, &mut memory.pool) {
         Ok(_) => true,
         Err(_) => panic!("no memory left to map the device at {spa:#x} for the root"),
     }
@@ -302,23 +285,13 @@ fn sipi(lp: &mut Lp) {
         selector: (vector << 8) as u16,
         ..Segment::default()
     };
-    let data = Segment {
-        limit: 0xffff,
-        access: 0x93,
-        ..Segment::default()
-    };
+    let data = Segment { limit: 0xffff, access: 0x93, ..Segment::default() };
     vmcs::CS.write(&code);
     for segment in [vmcs::DS, vmcs::ES, vmcs::FS, vmcs::GS, vmcs::SS] {
         segment.write(&data);
     }
-    vmcs::LDTR.write(&Segment {
-        access: 0x82,
-        ..data
-    });
-    vmcs::TR.write(&Segment {
-        access: 0x8b,
-        ..data
-    });
+    vmcs::LDTR.write(&Segment { access: 0x82, ..data });
+    vmcs::TR.write(&Segment { access: 0x8b, ..data });
     vmcs::GUEST_GDTR_BASE.write(0);
     vmcs::GUEST_GDTR_LIMIT.write(0xffff);
     vmcs::GUEST_IDTR_BASE.write(0);

@@ -76,26 +76,13 @@ impl Switched {
             cstar: rdmsr(msr::CSTAR),
             sfmask: rdmsr(msr::SFMASK),
             kernel_gs_base: rdmsr(msr::KERNEL_GS_BASE),
-            tsc_aux: if present.tsc_aux {
-                rdmsr(msr::TSC_AUX)
-            } else {
-                0
-            },
-            spec_ctrl: if present.spec_ctrl {
-                rdmsr(msr::SPEC_CTRL)
-            } else {
-                0
-            },
+            tsc_aux: if present.tsc_aux { rdmsr(msr::TSC_AUX) } else { 0 },
+            spec_ctrl: if present.spec_ctrl { rdmsr(msr::SPEC_CTRL) } else { 0 },
             xcr0: if present.xcr0 { insn::xgetbv() } else { 1 },
             xss: if present.xss { rdmsr(msr::XSS) } else { 0 },
             pkru: if present.pkru { insn::rdpkru() } else { 0 },
             cr2: insn::read_cr2(),
-            dr: [
-                insn::read_dr0(),
-                insn::read_dr1(),
-                insn::read_dr2(),
-                insn::read_dr3(),
-            ],
+            dr: [insn::read_dr0(), insn::read_dr1(), insn::read_dr2(), insn::read_dr3()],
             dr6: insn::read_dr6(),
         }
     }
@@ -107,11 +94,7 @@ impl Switched {
             (msr::LSTAR, self.lstar, live.lstar),
             (msr::CSTAR, self.cstar, live.cstar),
             (msr::SFMASK, self.sfmask, live.sfmask),
-            (
-                msr::KERNEL_GS_BASE,
-                self.kernel_gs_base,
-                live.kernel_gs_base,
-            ),
+            (msr::KERNEL_GS_BASE, self.kernel_gs_base, live.kernel_gs_base),
             (msr::TSC_AUX, self.tsc_aux, live.tsc_aux),
             (msr::SPEC_CTRL, self.spec_ctrl, live.spec_ctrl),
             (msr::XSS, self.xss, live.xss),

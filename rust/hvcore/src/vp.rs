@@ -126,21 +126,11 @@ pub fn create(lp: &Lp, number: u64, index: u64, run_spa: u64) -> Answer<u64> {
     }
     let eptp = locked.eptp()?;
     partition::need(&mut locked.pool, PAGES)?;
-    let Partition {
-        child,
-        pool,
-        vps,
-        tsc_offset,
-        vp_count,
-        ..
-    } = &mut *locked;
+    let Partition { child, pool, vps, tsc_offset, vp_count, .. } = &mut *locked;
     let child = *child;
     let run = partition::with_memory(|memory| {
         let page = memory.owners.page(run_spa).ok_or((Status::NotOwner, 0))?;
-        memory
-            .owners
-            .open(page, child, &mut memory.pool)
-            .map_err(|r| (partition::refused(r), 0))
+        memory.owners.open(page, child, &mut memory.pool).map_err(|r| (partition::refused(r), 0))
     })?;
     let mut page = || pool.pop().ok_or((Status::NoMemory, PAGES as u64));
     let (place, mut vmcs, apic, xsave) = (page()?, page()?, page()?, page()?);
@@ -155,11 +145,7 @@ pub fn create(lp: &Lp, number: u64, index: u64, run_spa: u64) -> Answer<u64> {
         gpr: [0; 16],
         switched: Switched::RESET,
         msrs: policy::msr::State::RESET,
-        activity: if bsp {
-            Activity::Active
-        } else {
-            Activity::WaitForSipi
-        },
+        activity: if bsp { Activity::Active } else { Activity::WaitForSipi },
         event: None,
         nmi: false,
         tsc_offset: *tsc_offset,
@@ -170,12 +156,7 @@ pub fn create(lp: &Lp, number: u64, index: u64, run_spa: u64) -> Answer<u64> {
         steps: false,
         timer: None,
         unarmed: false,
-        stats: VpStats {
-            exits: [0; EXIT_REASONS],
-            handled: 0,
-            to_root: 0,
-            injected: 0,
-        },
+        stats: VpStats { exits: [0; EXIT_REASONS], handled: 0, to_root: 0, injected: 0 },
     };
     state.xsave.reset();
     state.with_vmcs(lp, |state| {
@@ -257,10 +238,8 @@ fn write_controls(lp: &Lp, state: &mut State, eptp: u64) {
             | exit::SAVE_EFER
             | exit::LOAD_EFER,
     ));
-    vmcs::ENTRY_CONTROLS.write(
-        caps.entry
-            .only(entry::LOAD_DEBUG | entry::LOAD_PAT | entry::LOAD_EFER),
-    );
+    vmcs::ENTRY_CONTROLS
+        .write(caps.entry.only(entry::LOAD_DEBUG | entry::LOAD_PAT | entry::LOAD_EFER));
     crate::launch::write_no_lists();
     vmcs::EXCEPTION_BITMAP.write(CHILD_EXCEPTIONS);
     vmcs::VPID.write(state.vpid);
@@ -299,10 +278,7 @@ impl State {
             panic!("VMPTRLD of {:#x} failed", self.vmcs_spa());
         }
         let result = work(self);
-        if insn::vmclear(self.vmcs_spa())
-            .and_then(|()| insn::vmptrld(lp.vmcs))
-            .is_err()
-        {
+        if insn::vmclear(self.vmcs_spa()).and_then(|()| insn::vmptrld(lp.vmcs)).is_err() {
             panic!("VMPTRLD of the root failed");
         }
         result
@@ -320,38 +296,19 @@ impl State {
 
     /// SDM vol. 3, table 10-1.
     fn reset_at(&mut self, base: u64, selector: u16, rip: u64) {
-        let code = Segment {
-            base,
-            limit: 0xffff,
-            access: 0x9b,
-            selector,
-            ..Segment::default()
-        };
-        let data = Segment {
-            limit: 0xffff,
-            access: 0x93,
-            ..Segment::default()
-        };
+        let code = Segment { base, limit: 0xffff, access: 0x9b, selector, ..Segment::default() };
+        let data = Segment { limit: 0xffff, access: 0x93, ..Segment::default() };
         vmcs::CS.write(&code);
         for segment in [vmcs::DS, vmcs::ES, vmcs::FS, vmcs::GS, vmcs::SS] {
             segment.write(&data);
         }
-        vmcs::LDTR.write(&Segment {
-            access: 0x82,
-            ..data
-        });
-        vmcs::TR.write(&Segment {
-            access: 0x8b,
-            ..data
-        });
+        vmcs::LDTR.write(&Segment { access: 0x82, ..data });
+        vmcs::TR.write(&Segment { access: 0x8b, ..data });
         vmcs::GUEST_GDTR_BASE.write(0);
         vmcs::GUEST_GDTR_LIMIT.write(0xffff);
         vmcs::GUEST_IDTR_BASE.write(0);
         vmcs::GUEST_IDTR_LIMIT.write(0xffff);
-        config().child_rules.set_mode(&Mode {
-            cr0: 0x6000_0010,
-            ..Mode::default()
-        });
+        config().child_rules.set_mode(&Mode { cr0: 0x6000_0010, ..Mode::default() });
         vmcs::GUEST_DR7.write(0x400);
         vmcs::GUEST_DEBUGCTL.write(0);
         vmcs::GUEST_PAT.write(0x0007_0406_0007_0406);
@@ -374,9 +331,7 @@ impl State {
 
     /// Gives the VP another time. The VMCS is current.
     pub fn move_clock(&mut self, offset: u64) {
-        self.tsc_adjust = self
-            .tsc_adjust
-            .wrapping_add(offset.wrapping_sub(self.tsc_offset));
+        self.tsc_adjust = self.tsc_adjust.wrapping_add(offset.wrapping_sub(self.tsc_offset));
         self.tsc_offset = offset;
         vmcs::TSC_OFFSET.write(offset);
         self.apic.set_tsc_offset(offset, insn::rdtsc());

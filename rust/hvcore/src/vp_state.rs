@@ -87,11 +87,7 @@ pub fn set(lp: &Lp, number: u64, index: u64, kind: u64, spa: u64, groups: u64) -
 }
 
 fn table(base: vmcs::Field<u64>, limit: vmcs::Field<u32>) -> Table {
-    Table {
-        base: base.read(),
-        limit: limit.read(),
-        reserved: 0,
-    }
+    Table { base: base.read(), limit: limit.read(), reserved: 0 }
 }
 
 fn segments(registers: &mut Registers) -> [(SegmentFields, &mut Segment); 8] {
@@ -194,13 +190,7 @@ fn write_registers(state: &mut State, new: &Registers, groups: u64) -> Result<()
     // First everything that can be refused.
     if wanted(group::CONTROL) {
         let long = new.efer & efer::LMA != 0;
-        let mode = Mode {
-            cr0: new.cr0,
-            cr3: new.cr3,
-            cr4: new.cr4,
-            efer: new.efer,
-            cs_l: long,
-        };
+        let mode = Mode { cr0: new.cr0, cr3: new.cr3, cr4: new.cr4, efer: new.efer, cs_l: long };
         let known = efer::SCE | efer::LME | efer::LMA | efer::NXE;
         let width = config.caps.phys_bits.min(52);
         check(
@@ -210,10 +200,7 @@ fn write_registers(state: &mut State, new: &Registers, groups: u64) -> Result<()
             group::CONTROL,
         )?;
     }
-    check(
-        !wanted(group::CR8) || cr::write_cr8(new.cr8).is_ok(),
-        group::CR8,
-    )?;
+    check(!wanted(group::CR8) || cr::write_cr8(new.cr8).is_ok(), group::CR8)?;
     if wanted(group::XCR) {
         let valid = xsave::write_xcr0(new.xcr0, config.xsave.offered()).is_ok();
         check(valid && new.xss == 0, group::XCR)?;
@@ -275,13 +262,7 @@ fn write_registers(state: &mut State, new: &Registers, groups: u64) -> Result<()
         vmcs::GUEST_IDTR_LIMIT.write(new.idtr.limit);
     }
     if wanted(group::CONTROL) {
-        let mode = Mode {
-            cr0: new.cr0,
-            cr3: new.cr3,
-            cr4: new.cr4,
-            efer: new.efer,
-            cs_l: false,
-        };
+        let mode = Mode { cr0: new.cr0, cr3: new.cr3, cr4: new.cr4, efer: new.efer, cs_l: false };
         config.child_rules.set_mode(&mode);
         state.switched.cr2 = new.cr2;
         // The processor may remember translations of another address space.
@@ -316,9 +297,7 @@ fn write_registers(state: &mut State, new: &Registers, groups: u64) -> Result<()
         let now = insn::rdtsc();
         state.tsc_offset = new.tsc.wrapping_sub(now);
         vmcs::TSC_OFFSET.write(state.tsc_offset);
-        state
-            .apic
-            .write_tsc_deadline(new.tsc_deadline, state.tsc_offset, now);
+        state.apic.write_tsc_deadline(new.tsc_deadline, state.tsc_offset, now);
     }
     if wanted(group::EVENT) {
         state.event = event;

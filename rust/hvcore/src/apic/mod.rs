@@ -48,14 +48,7 @@ impl Apic {
         let base = BASE_DEFAULT | BASE_ENABLE | if bsp { BASE_BSP } else { 0 };
         let page = PageBox::zeroed(frame);
         let timer = Timer::new(clock);
-        let mut apic = Apic {
-            page,
-            id,
-            base,
-            enabled: false,
-            errors: 0,
-            timer,
-        };
+        let mut apic = Apic { page, id, base, enabled: false, errors: 0, timer };
         apic.init();
         apic
     }
@@ -276,10 +269,7 @@ impl Apic {
             return Effect::None;
         };
         let target = match value >> 18 & 3 {
-            0 => Target::Destination {
-                id: destination,
-                logical: value & 1 << 11 != 0,
-            },
+            0 => Target::Destination { id: destination, logical: value & 1 << 11 != 0 },
             1 => Target::Myself,
             2 => Target::All,
             _ => Target::Others,
@@ -296,11 +286,7 @@ impl Apic {
             Delivery::Init | Delivery::Startup if target == Target::Myself => return Effect::None,
             _ => {}
         }
-        Effect::Ipi(Ipi {
-            vector,
-            delivery,
-            target,
-        })
+        Effect::Ipi(Ipi { vector, delivery, target })
     }
 
     fn send_self(&mut self, vector: u8) -> Effect {
@@ -343,8 +329,7 @@ impl Apic {
         if !self.present() || !self.enabled {
             return None;
         }
-        self.highest(IRR)
-            .filter(|vector| vector >> 4 > self.ppr() >> 4)
+        self.highest(IRR).filter(|vector| vector >> 4 > self.ppr() >> 4)
     }
 
     /// The processor takes the pending interrupt.
@@ -367,9 +352,7 @@ impl Apic {
         };
         self.set_bit(ISR, vector, false);
         self.update_ppr();
-        Effect::Eoi {
-            level: self.bit(TMR, vector).then_some(vector),
-        }
+        Effect::Eoi { level: self.bit(TMR, vector).then_some(vector) }
     }
 
     pub fn tpr(&self) -> u8 {
@@ -436,9 +419,7 @@ impl Apic {
 
     /// Machine TSC at which the timer's interrupt is due.
     pub fn deadline(&self) -> Option<u64> {
-        self.timer
-            .expiry()
-            .filter(|_| self.present() && self.timer.lvt() & LVT_MASKED == 0)
+        self.timer.expiry().filter(|_| self.present() && self.timer.lvt() & LVT_MASKED == 0)
     }
 
     /// Fires the timer if it is due.
@@ -483,10 +464,7 @@ impl Apic {
     pub fn export(&self, now: u64) -> Registers {
         let mut page = *self.page;
         let mut put = |offset: u16, value| page[usize::from(offset) / 4] = value;
-        put(
-            CURRENT_COUNT,
-            self.timer.current(self.get(INITIAL_COUNT), now),
-        );
+        put(CURRENT_COUNT, self.timer.current(self.get(INITIAL_COUNT), now));
         put(PPR, self.ppr().into());
         page
     }
@@ -518,8 +496,7 @@ impl Apic {
         self.write(DIVIDE, from(DIVIDE), now);
         if self.timer.counts() {
             self.put(INITIAL_COUNT, from(INITIAL_COUNT));
-            self.timer
-                .start(from(CURRENT_COUNT).min(from(INITIAL_COUNT)), now);
+            self.timer.start(from(CURRENT_COUNT).min(from(INITIAL_COUNT)), now);
         }
         self.set_tpr(from(TPR) as u8);
     }

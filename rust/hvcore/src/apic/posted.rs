@@ -150,9 +150,7 @@ impl Posted {
             Some(kept | STARTUP | ANY | u64::from(vector) << STARTUP_VECTOR)
         };
         // The closure never gives None: there is always an old value.
-        self.events
-            .fetch_update(SeqCst, SeqCst, add)
-            .is_ok_and(|old| old == 0)
+        self.events.fetch_update(SeqCst, SeqCst, add).is_ok_and(|old| old == 0)
     }
 
     /// Moves what was posted into the APIC. INIT comes before STARTUP, and has not yet been applied

@@ -9,14 +9,7 @@ use super::Effect;
 
 #[test]
 fn destinations() {
-    let x = Address {
-        id: 5,
-        ldr: 0x20,
-        flat: true,
-        present: true,
-        x2apic: false,
-        enabled: true,
-    };
+    let x = Address { id: 5, ldr: 0x20, flat: true, present: true, x2apic: false, enabled: true };
     for (dest, logical, want) in [
         (5, false, true),
         (4, false, false),
@@ -30,31 +23,13 @@ fn destinations() {
         (0x105, false, false),
     ] {
         assert_eq!(x.accepts(dest, logical), want, "{dest:#x} {logical}");
-        assert!(!Address {
-            present: false,
-            ..x
-        }
-        .accepts(dest, logical));
+        assert!(!Address { present: false, ..x }.accepts(dest, logical));
     }
-    let cluster = Address {
-        flat: false,
-        ldr: 0x24,
-        ..x
-    };
-    for (dest, want) in [
-        (0x24, true),
-        (0x26, true),
-        (0x22, false),
-        (0x34, false),
-        (0xf4, true),
-    ] {
+    let cluster = Address { flat: false, ldr: 0x24, ..x };
+    for (dest, want) in [(0x24, true), (0x26, true), (0x22, false), (0x34, false), (0xf4, true)] {
         assert_eq!(cluster.accepts(dest, true), want, "{dest:#x}");
     }
-    let x2 = Address {
-        id: 0x25,
-        x2apic: true,
-        ..x
-    };
+    let x2 = Address { id: 0x25, x2apic: true, ..x };
     for (dest, want) in [
         (0x2_0020, true),
         (0x2_ffff, true),
@@ -83,10 +58,7 @@ fn posting() {
     assert!(posted.post(0x41, false));
     assert!(!posted.post(0xff, true));
     assert!(!posted.post_nmi());
-    let nmi = Events {
-        nmi: true,
-        ..Events::default()
-    };
+    let nmi = Events { nmi: true, ..Events::default() };
     assert_eq!(posted.drain(&mut a), nmi);
     assert_eq!(posted.drain(&mut a), Events::default());
     assert_eq!(a.pending(), Some(0xff));
@@ -100,11 +72,7 @@ fn posting() {
     assert_eq!(a.write(EOI, 0, 0), Effect::Eoi { level: None });
     assert!(posted.post_startup(0x12));
     assert!(!posted.post_init() && !posted.post_startup(0x98) && !posted.post_startup(0x99));
-    let start = Events {
-        nmi: false,
-        init: true,
-        startup: Some(0x99),
-    };
+    let start = Events { nmi: false, init: true, startup: Some(0x99) };
     assert_eq!(posted.drain(&mut a), start);
 }
 

@@ -58,10 +58,7 @@ fn reset_values() {
         assert_eq!(a.read(offset, 0), value, "{offset:#x}");
     }
     assert_eq!((a.base(), reset(0).base()), (0xfee0_0800, 0xfee0_0900));
-    assert_eq!(
-        (a.deadline(), a.pending(), a.tsc_deadline()),
-        (None, None, 0)
-    );
+    assert_eq!((a.deadline(), a.pending(), a.tsc_deadline()), (None, None, 0));
     // INIT brings them back, whatever happened.
     for offset in (0..0x400).step_by(4) {
         a.write(offset, 0x3d5, 1);
@@ -186,11 +183,7 @@ fn priorities() {
             let top = |set: &BTreeSet<u8>| u16::from(set.last().copied().unwrap_or(0));
             assert_eq!(a.status(), top(&m.service) << 8 | top(&m.requested));
             let in_service = m.service.last().map_or(0, |v| v & 0xf0);
-            let ppr = if m.tpr >> 4 >= in_service >> 4 {
-                m.tpr
-            } else {
-                in_service
-            };
+            let ppr = if m.tpr >> 4 >= in_service >> 4 { m.tpr } else { in_service };
             assert_eq!(a.read(PPR, 0), ppr.into());
         }
     }
@@ -217,43 +210,15 @@ fn illegal_vectors_are_errors() {
 fn ipis() {
     let mut a = apic();
     let to = |id, logical| Target::Destination { id, logical };
-    let ipi = |vector, delivery, target| {
-        Effect::Ipi(Ipi {
-            vector,
-            delivery,
-            target,
-        })
-    };
+    let ipi = |vector, delivery, target| Effect::Ipi(Ipi { vector, delivery, target });
     a.write(ICR_HIGH, 0x0512_3456, 0);
-    assert_eq!(
-        a.write(ICR, 0x4041, 0),
-        ipi(0x41, Delivery::Fixed, to(5, false))
-    );
-    assert_eq!(
-        a.write(ICR, 0x4941, 0),
-        ipi(0x41, Delivery::LowestPriority, to(5, true))
-    );
-    assert_eq!(
-        a.write(ICR, 0xc4400, 0),
-        ipi(0, Delivery::Nmi, Target::Others)
-    );
-    assert_eq!(
-        a.write(ICR, 0x4500, 0),
-        ipi(0, Delivery::Init, to(5, false))
-    );
-    assert_eq!(
-        a.write(ICR, 0x8500, 0),
-        Effect::None,
-        "INIT level de-assert"
-    );
-    assert_eq!(
-        a.write(ICR, 0x4699, 0),
-        ipi(0x99, Delivery::Startup, to(5, false))
-    );
-    assert_eq!(
-        a.write(ICR, 0x80041, 0),
-        ipi(0x41, Delivery::Fixed, Target::All)
-    );
+    assert_eq!(a.write(ICR, 0x4041, 0), ipi(0x41, Delivery::Fixed, to(5, false)));
+    assert_eq!(a.write(ICR, 0x4941, 0), ipi(0x41, Delivery::LowestPriority, to(5, true)));
+    assert_eq!(a.write(ICR, 0xc4400, 0), ipi(0, Delivery::Nmi, Target::Others));
+    assert_eq!(a.write(ICR, 0x4500, 0), ipi(0, Delivery::Init, to(5, false)));
+    assert_eq!(a.write(ICR, 0x8500, 0), Effect::None, "INIT level de-assert");
+    assert_eq!(a.write(ICR, 0x4699, 0), ipi(0x99, Delivery::Startup, to(5, false)));
+    assert_eq!(a.write(ICR, 0x80041, 0), ipi(0x41, Delivery::Fixed, Target::All));
     assert_eq!(a.write(ICR, 0x0341, 0), Effect::None, "reserved mode");
     assert_eq!(a.write(ICR, 0x0741, 0), Effect::None, "ExtINT");
     assert_eq!(a.pending(), None);
@@ -262,10 +227,7 @@ fn ipis() {
     assert_eq!(a.read(ICR, 0), 0x40041);
     // By the processor's own write to the page.
     a.put(ICR, 0x4042);
-    assert_eq!(
-        a.written(ICR + 2, 0),
-        ipi(0x42, Delivery::Fixed, to(5, false))
-    );
+    assert_eq!(a.written(ICR + 2, 0), ipi(0x42, Delivery::Fixed, to(5, false)));
     let mut x = x2apic(1);
     let sent = x.msr_write(ICR, 0x1_0002 << 32 | 0x4841, 0);
     assert_eq!(sent, Ok(ipi(0x41, Delivery::Fixed, to(0x1_0002, true))));
@@ -278,13 +240,7 @@ fn ipis() {
 fn apic_base() {
     let en = 0xfee0_0000 | BASE_ENABLE;
     let mut a = reset(1);
-    for bad in [
-        en | 1,
-        en | 1 << 9,
-        en | 1 << 39,
-        0xfee0_0000 | BASE_EXTD,
-        u64::MAX,
-    ] {
+    for bad in [en | 1, en | 1 << 9, en | 1 << 39, 0xfee0_0000 | BASE_EXTD, u64::MAX] {
         assert_eq!(a.write_base(bad, 39), Err(Gp), "{bad:#x}");
     }
     a.write(SVR, 0x1ff, 0);
@@ -301,25 +257,15 @@ fn apic_base() {
         (a.lint(LVT_LINT0), a.lint(LVT_LINT1)),
         (Some((Delivery::ExtInt, 0)), Some((Delivery::Nmi, 0)))
     );
-    assert_eq!(
-        a.write_base(en | BASE_EXTD, 39),
-        Err(Gp),
-        "disabled to x2APIC"
-    );
+    assert_eq!(a.write_base(en | BASE_EXTD, 39), Err(Gp), "disabled to x2APIC");
     assert_eq!(a.write_base(en, 39), Ok(()));
-    assert_eq!(
-        (a.read(TPR, 0), a.read(SVR, 0), a.read(ID, 0)),
-        (0, 0xff, 1 << 24)
-    );
+    assert_eq!((a.read(TPR, 0), a.read(SVR, 0), a.read(ID, 0)), (0, 0xff, 1 << 24));
     assert_eq!(a.write_base(0x1234_5000 | BASE_ENABLE, 39), Ok(()));
     // INIT keeps the mode.
     let mut x = x2apic(0x25);
     x.init();
     assert!(x.x2apic());
-    assert_eq!(
-        (x.msr_read(LDR, 0), x.msr_read(ID, 0)),
-        (Ok(2 << 16 | 1 << 5), Ok(0x25))
-    );
+    assert_eq!((x.msr_read(LDR, 0), x.msr_read(ID, 0)), (Ok(2 << 16 | 1 << 5), Ok(0x25)));
 }
 
 #[test]
@@ -333,10 +279,8 @@ fn x2apic_registers() {
         );
         assert_eq!(read, known, "read {offset:#x}");
         let write = a.msr_write(offset, 0, 0).is_ok();
-        let known = matches!(
-            offset,
-            TPR | EOI | SVR | ESR | 0x320..=0x380 | DIVIDE | SELF_IPI | ICR
-        );
+        let known =
+            matches!(offset, TPR | EOI | SVR | ESR | 0x320..=0x380 | DIVIDE | SELF_IPI | ICR);
         assert_eq!(write, known, "write {offset:#x}");
     }
     for (offset, bad) in [
@@ -365,17 +309,11 @@ fn one_shot_and_periodic() {
     a.write(LVT_TIMER, 0x40, 0);
     assert_eq!(a.write(INITIAL_COUNT, 1000, 500), Effect::Timer);
     assert_eq!(a.deadline(), Some(1500));
-    assert_eq!(
-        (a.read(CURRENT_COUNT, 500), a.read(CURRENT_COUNT, 1499)),
-        (1000, 1)
-    );
+    assert_eq!((a.read(CURRENT_COUNT, 500), a.read(CURRENT_COUNT, 1499)), (1000, 1));
     a.expire(1499);
     assert_eq!(a.pending(), None);
     a.expire(1500);
-    assert_eq!(
-        (a.pending(), a.deadline(), a.read(CURRENT_COUNT, 1600)),
-        (Some(0x40), None, 0)
-    );
+    assert_eq!((a.pending(), a.deadline(), a.read(CURRENT_COUNT, 1600)), (Some(0x40), None, 0));
     a.accept(0x40);
     a.write(EOI, 0, 0);
 
@@ -385,24 +323,12 @@ fn one_shot_and_periodic() {
     assert_eq!((a.pending(), a.deadline()), (Some(0x41), Some(2200)));
     // Missed periods are one interrupt, and the phase stays.
     a.expire(2555);
-    assert_eq!(
-        (a.deadline(), a.read(CURRENT_COUNT, 2555)),
-        (Some(2600), 45)
-    );
+    assert_eq!((a.deadline(), a.read(CURRENT_COUNT, 2555)), (Some(2600), 45));
     assert_eq!(a.read(CURRENT_COUNT, 2750), 50);
     a.write(INITIAL_COUNT, 0, 2800);
     assert_eq!(a.deadline(), None);
 
-    for (code, divide) in [
-        (0, 2),
-        (1, 4),
-        (2, 8),
-        (3, 16),
-        (8, 32),
-        (9, 64),
-        (10, 128),
-        (11, 1),
-    ] {
+    for (code, divide) in [(0, 2), (1, 4), (2, 8), (3, 16), (8, 32), (9, 64), (10, 128), (11, 1)] {
         a.write(DIVIDE, code, 0);
         a.write(INITIAL_COUNT, 10, 0);
         assert_eq!(a.deadline(), Some(10 * divide));
@@ -446,11 +372,7 @@ fn masked_timers_stay_silent() {
 fn tsc_deadline() {
     let mut a = apic();
     a.write_tsc_deadline(5, 0, 0);
-    assert_eq!(
-        (a.tsc_deadline(), a.deadline()),
-        (0, None),
-        "not in that mode"
-    );
+    assert_eq!((a.tsc_deadline(), a.deadline()), (0, None), "not in that mode");
     a.write(LVT_TIMER, 0x4_0040, 0);
     // The VP's time is 1000 less than the machine's.
     let offset = 1000u64.wrapping_neg();
@@ -461,21 +383,14 @@ fn tsc_deadline() {
     a.set_tsc_offset(0, 5000);
     assert_eq!((a.tsc_deadline(), a.deadline()), (4500, Some(5000)));
     a.expire(5000);
-    assert_eq!(
-        (a.pending(), a.tsc_deadline(), a.deadline()),
-        (Some(0x40), 0, None)
-    );
+    assert_eq!((a.pending(), a.tsc_deadline(), a.deadline()), (Some(0x40), 0, None));
     a.write_tsc_deadline(u64::MAX, 0, 5000);
     assert_eq!(a.deadline(), Some(u64::MAX));
     a.write_tsc_deadline(0, 0, 5000);
     assert_eq!(a.deadline(), None);
     a.write_tsc_deadline(9000, 0, 5000);
     a.write(LVT_TIMER, 0x40, 5000);
-    assert_eq!(
-        (a.tsc_deadline(), a.deadline()),
-        (0, None),
-        "disarmed by the change of mode"
-    );
+    assert_eq!((a.tsc_deadline(), a.deadline()), (0, None), "disarmed by the change of mode");
 }
 
 #[test]

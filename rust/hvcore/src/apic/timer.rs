@@ -28,20 +28,11 @@ pub struct Timer {
 impl Timer {
     pub fn new(clock: Clock) -> Timer {
         let ratio = clock.ratio().into();
-        Timer {
-            lvt: 1 << 16,
-            ratio,
-            divide: 2,
-            expiry: None,
-            deadline: 0,
-        }
+        Timer { lvt: 1 << 16, ratio, divide: 2, expiry: None, deadline: 0 }
     }
 
     pub fn reset(&mut self) {
-        *self = Timer {
-            ratio: self.ratio,
-            ..Timer::new(Clock::new(0))
-        };
+        *self = Timer { ratio: self.ratio, ..Timer::new(Clock::new(0)) };
     }
 
     /// TSC ticks for each count.
@@ -118,9 +109,7 @@ impl Timer {
             }
             None => 0,
         };
-        u32::try_from(left.div_ceil(self.unit()))
-            .unwrap_or(u32::MAX)
-            .min(initial)
+        u32::try_from(left.div_ceil(self.unit())).unwrap_or(u32::MAX).min(initial)
     }
 
     /// Whether it is due; then it is armed for the next time, if there is one. Periods that were

@@ -16,10 +16,7 @@ pub struct Control {
 
 impl Control {
     const fn new(capability: u64) -> Self {
-        Self {
-            must: capability as u32,
-            may: (capability >> 32) as u32,
-        }
+        Self { must: capability as u32, may: (capability >> 32) as u32 }
     }
 
     /// True if all of `bits` may be 1.
@@ -69,11 +66,7 @@ impl Caps {
             return Err(Missing::Vmx);
         }
         let basic = rdmsr(msr::VMX_BASIC);
-        let offset = if basic & 1 << 55 != 0 {
-            msr::VMX_TRUE_OFFSET
-        } else {
-            0
-        };
+        let offset = if basic & 1 << 55 != 0 { msr::VMX_TRUE_OFFSET } else { 0 };
         let proc = Control::new(rdmsr(msr::VMX_PROCBASED + offset));
         if !proc.offers(proc::SECONDARY) {
             return Err(Missing::Ept);
@@ -138,9 +131,7 @@ impl Caps {
                     | proc::NMI_WINDOW
                     | proc::MONITOR_TRAP,
             )
-            && self
-                .proc2
-                .offers(proc2::APIC_ACCESSES | proc2::APIC_REGISTERS)
+            && self.proc2.offers(proc2::APIC_ACCESSES | proc2::APIC_REGISTERS)
     }
 
     /// True if EPT has 1 GiB pages.

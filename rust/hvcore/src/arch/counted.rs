@@ -33,17 +33,8 @@ impl<T> Counted<T> {
         let count = AtomicUsize::new(1);
         // SAFETY: the frame is a whole page that belongs to nobody else; from here on it belongs
         // to the value in it.
-        unsafe {
-            inner.write(Inner {
-                count,
-                frame,
-                value,
-            })
-        };
-        Self {
-            inner,
-            owns: PhantomData,
-        }
+        unsafe { inner.write(Inner { count, frame, value }) };
+        Self { inner, owns: PhantomData }
     }
 
     fn inner(&self) -> &Inner<T> {
@@ -54,10 +45,7 @@ impl<T> Counted<T> {
     /// Another holder.
     pub fn hold(&self) -> Self {
         self.inner().count.fetch_add(1, Ordering::Relaxed);
-        Self {
-            inner: self.inner,
-            owns: PhantomData,
-        }
+        Self { inner: self.inner, owns: PhantomData }
     }
 
     /// True if nobody else holds the value. New holders come only from this one.

@@ -20,10 +20,7 @@ unsafe impl<T: Send> Sync for SpinLock<T> {}
 
 impl<T> SpinLock<T> {
     pub const fn new(value: T) -> Self {
-        Self {
-            taken: AtomicBool::new(false),
-            value: UnsafeCell::new(value),
-        }
+        Self { taken: AtomicBool::new(false), value: UnsafeCell::new(value) }
     }
 
     /// The value, when nobody can use the lock any more.
@@ -92,10 +89,7 @@ unsafe impl<T: Send + Sync> Sync for Once<T> {}
 impl<T> Once<T> {
     #[allow(clippy::new_without_default)]
     pub const fn new() -> Self {
-        Self {
-            ready: AtomicBool::new(false),
-            value: UnsafeCell::new(None),
-        }
+        Self { ready: AtomicBool::new(false), value: UnsafeCell::new(None) }
     }
 
     /// Fills the cell. LPs enter one after the other, so nobody else is here.

@@ -273,10 +273,8 @@ const HOST_EFER: u64 = 1 << 8 | 1 << 10 | 1 << 11;
 /// Enters VMX operation: CR4.VMXE, IA32_FEATURE_CONTROL, VMXON.
 pub fn start_vmx(lp: &mut Lp) -> Result<(), Failed> {
     use hvabi::call::{Missing, Status};
-    let unsupported = |missing: Missing| Failed {
-        status: Status::Unsupported as u64,
-        detail: missing as u64,
-    };
+    let unsupported =
+        |missing: Missing| Failed { status: Status::Unsupported as u64, detail: missing as u64 };
     const LOCK: u64 = 1 << 0;
     const OUTSIDE_SMX: u64 = 1 << 2;
     let feature = insn::rdmsr(msr::FEATURE_CONTROL);
@@ -292,10 +290,7 @@ pub fn start_vmx(lp: &mut Lp) -> Result<(), Failed> {
     // PKE, where Linux uses it, to switch PKRU with the partition.
     let pke = lp.go_on.cr4 & CR4_PKE;
     insn::write_cr4(insn::read_cr4() | CR4_VMXE | pke | lp.caps.cr4_fixed.0);
-    let failed = |detail| Failed {
-        status: Status::LaunchFailed as u64,
-        detail,
-    };
+    let failed = |detail| Failed { status: Status::LaunchFailed as u64, detail };
     insn::vmxon(lp.vmxon).map_err(|_| failed(0))?;
     lp.vmx = true;
     insn::vmclear(lp.vmcs).map_err(|_| failed(1))?;

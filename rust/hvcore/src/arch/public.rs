@@ -27,9 +27,7 @@ impl Stats {
     /// The public page of LP `index`; `public_spa` and the index come from the launch.
     pub fn new(public_spa: u64, index: u32) -> Self {
         let spa = public_spa + u64::from(index) * PAGE_SIZE as u64;
-        Self {
-            page: (DIRECT_BASE + spa) as *mut LpStats,
-        }
+        Self { page: (DIRECT_BASE + spa) as *mut LpStats }
     }
 
     /// Changes the counters.
@@ -61,17 +59,12 @@ impl Write for Line {
 
 /// Appends a record to the ring. Any LP, at any time, also when hvcore is dying: takes no lock.
 pub fn log(lp: u32, level: Level, text: fmt::Arguments<'_>) {
-    let mut line = Line {
-        text: [0; TEXT_SIZE],
-        len: 0,
-    };
+    let mut line = Line { text: [0; TEXT_SIZE], len: 0 };
     // A `Line` takes everything, by cutting off.
     let _ = line.write_fmt(text);
     #[cfg(hvcore_debug_port)]
     {
-        line.text[..line.len]
-            .iter()
-            .for_each(|&byte| super::insn::debug_byte(byte));
+        line.text[..line.len].iter().for_each(|&byte| super::insn::debug_byte(byte));
         super::insn::debug_byte(b'\n');
     }
     let spa = LOG_SPA.load(Ordering::Acquire);

@@ -76,14 +76,8 @@ impl Tables {
 
     /// Loads GDT, IDT and TR. Segment registers keep what they have.
     pub fn load(&mut self, idt: u64) {
-        lgdt(&TablePointer {
-            limit: (GDT_ENTRIES * 8 - 1) as u16,
-            base: self.gdt_base(),
-        });
-        lidt(&TablePointer {
-            limit: (IDT_ENTRIES * 16 - 1) as u16,
-            base: idt,
-        });
+        lgdt(&TablePointer { limit: (GDT_ENTRIES * 8 - 1) as u16, base: self.gdt_base() });
+        lidt(&TablePointer { limit: (IDT_ENTRIES * 16 - 1) as u16, base: idt });
         self.gdt[usize::from(TSS) / 8] &= !TSS_BUSY;
         ltr(TSS);
     }
@@ -132,10 +126,7 @@ pub fn restore_tr(selector: u16, base: u64, limit: u32) {
     let [low, high] = tss_descriptor(base, limit);
     gdt[index] = low;
     gdt[index + 1] = high;
-    lgdt(&TablePointer {
-        limit: (SLOTS * 8 - 1) as u16,
-        base: gdt.as_ptr() as u64,
-    });
+    lgdt(&TablePointer { limit: (SLOTS * 8 - 1) as u16, base: gdt.as_ptr() as u64 });
     ltr(selector);
 }
 

@@ -180,10 +180,7 @@ mod tests {
         assert!(Gpa::new(GPA_END - 1).is_some() && Gpa::new(GPA_END).is_none());
         assert!(Spa::new(SPA_END).is_none() && Spa::new(u64::MAX).is_none());
         assert!(Gpa::new(1).unwrap().add(u64::MAX).is_none());
-        assert_eq!(
-            Gpa::new(0x40_1234).unwrap().floor(Size::M2).raw(),
-            0x40_0000
-        );
+        assert_eq!(Gpa::new(0x40_1234).unwrap().floor(Size::M2).raw(), 0x40_0000);
     }
 
     #[test]

@@ -53,14 +53,8 @@ pub struct Access {
 }
 
 impl Access {
-    pub const ALL: Access = Access {
-        write: true,
-        execute: true,
-    };
-    pub const READ: Access = Access {
-        write: false,
-        execute: false,
-    };
+    pub const ALL: Access = Access { write: true, execute: true };
+    pub const READ: Access = Access { write: false, execute: false };
 }
 
 /// A translation.
@@ -95,10 +89,7 @@ impl Leaf {
             gpa,
             spa: word & Node::ADDRESS,
             size,
-            access: Access {
-                write: word & WRITE != 0,
-                execute: word & EXECUTE != 0,
-            },
+            access: Access { write: word & WRITE != 0, execute: word & EXECUTE != 0 },
             kind: MemType::from_raw(word >> TYPE_SHIFT & 7).unwrap_or(MemType::Uncacheable),
         }
     }
@@ -146,10 +137,7 @@ pub struct Ept {
 impl Ept {
     /// An address space with nothing in it.
     pub fn new(root: Frame, caps: EptCaps) -> Ept {
-        Ept {
-            root: PageBox::zeroed(root),
-            caps,
-        }
+        Ept { root: PageBox::zeroed(root), caps }
     }
 
     /// The EPT pointer for the VMCS (SDM vol. 3, 25.6.11): write-back, 4 levels. Accessed and dirty
@@ -221,13 +209,7 @@ impl Ept {
             return Err(MapError::Invalid);
         }
         pool.reserve(self.tables_needed(gpa, size)?)?;
-        let leaf = Leaf {
-            gpa: gpa.raw(),
-            spa: spa.raw(),
-            size,
-            access,
-            kind,
-        };
+        let leaf = Leaf { gpa: gpa.raw(), spa: spa.raw(), size, access, kind };
         let node = self.descend(gpa.raw(), size.level(), pool)?;
         node.set(index(gpa.raw(), size.level()), leaf.word());
         Ok(())
@@ -248,11 +230,7 @@ impl Ept {
                     Some(size) if word != 0 => {
                         let old = Leaf::from_word(0, size, word);
                         Node::filled(frame, |n| {
-                            Leaf {
-                                spa: old.spa + n * size.bytes(),
-                                ..old
-                            }
-                            .word()
+                            Leaf { spa: old.spa + n * size.bytes(), ..old }.word()
                         })
                     }
                     _ => PageBox::zeroed(frame),
@@ -278,15 +256,8 @@ impl Ept {
     ) -> Result<(), Missing> {
         pool.reserve(self.split_cost(gpa))?;
         let spa = Size::K4.floor(spa.raw());
-        let leaf = Leaf {
-            gpa: Size::K4.floor(gpa.raw()),
-            spa,
-            size: Size::K4,
-            access,
-            kind,
-        };
-        self.descend(gpa.raw(), 1, pool)?
-            .set(index(gpa.raw(), 1), leaf.word());
+        let leaf = Leaf { gpa: Size::K4.floor(gpa.raw()), spa, size: Size::K4, access, kind };
+        self.descend(gpa.raw(), 1, pool)?.set(index(gpa.raw(), 1), leaf.word());
         Ok(())
     }
 
@@ -299,9 +270,7 @@ impl Ept {
         pool: &mut Pool,
         epoch: u64,
     ) -> Result<(), Missing> {
-        let kind = mtrrs
-            .uniform(gpa.raw(), Size::K4)
-            .unwrap_or(MemType::Uncacheable);
+        let kind = mtrrs.uniform(gpa.raw(), Size::K4).unwrap_or(MemType::Uncacheable);
         self.replace(gpa, gpa.identity(), Access::ALL, kind, pool)?;
         for level in 2..=3 {
             self.merge(gpa.raw(), level, pool, epoch);
@@ -346,14 +315,7 @@ impl Ept {
         pool.reserve(self.edge_cost(start) + self.edge_cost(end))?;
         self.split_edge(start, pool)?;
         self.split_edge(end, pool)?;
-        let mut sweep = Sweep {
-            start,
-            end,
-            pool,
-            epoch,
-            budget: usize::MAX,
-            seen,
-        };
+        let mut sweep = Sweep { start, end, pool, epoch, budget: usize::MAX, seen };
         sweep.clear(&mut self.root, LEVELS, 0);
         Ok(())
     }
@@ -366,14 +328,7 @@ impl Ept {
         epoch: u64,
         seen: impl FnMut(Leaf),
     ) -> bool {
-        let mut sweep = Sweep {
-            start: 0,
-            end: GPA_END,
-            pool,
-            epoch,
-            budget,
-            seen,
-        };
+        let mut sweep = Sweep { start: 0, end: GPA_END, pool, epoch, budget, seen };
         sweep.clear(&mut self.root, LEVELS, 0)
     }
 

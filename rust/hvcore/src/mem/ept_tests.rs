@@ -11,15 +11,8 @@ use super::mtrr::{MemType, MtrrState, VARIABLE_MAX};
 use super::pool::{host_pool, Missing, Pool};
 use super::rng::Rng;
 
-const FULL: EptCaps = EptCaps {
-    one_gib: true,
-    two_mib: true,
-    access_dirty: true,
-};
-const NO_G1: EptCaps = EptCaps {
-    one_gib: false,
-    ..FULL
-};
+const FULL: EptCaps = EptCaps { one_gib: true, two_mib: true, access_dirty: true };
+const NO_G1: EptCaps = EptCaps { one_gib: false, ..FULL };
 const WB: MemType = MemType::WriteBack;
 
 fn ept(caps: EptCaps) -> Ept {
@@ -38,11 +31,7 @@ fn spa(raw: u64) -> Spa {
 fn mtrrs() -> MtrrState {
     let mut variable = [(0, 0); VARIABLE_MAX];
     variable[0] = (0x4020_0000, ((1 << 46) - 0x1000) | 1 << 11);
-    MtrrState {
-        def_type: MtrrState::NONE,
-        fixed: [0; 11],
-        variable,
-    }
+    MtrrState { def_type: MtrrState::NONE, fixed: [0; 11], variable }
 }
 
 fn conserved(pool: &Pool, total: usize) {
@@ -58,25 +47,20 @@ fn pointer() {
 fn identity_takes_the_largest_pages() {
     let mut pool = host_pool(2, 64);
     let mut e = ept(FULL);
-    e.map_identity(gpa(0), 4 << 30, &mtrrs(), &mut pool)
-        .unwrap();
+    e.map_identity(gpa(0), 4 << 30, &mtrrs(), &mut pool).unwrap();
     // One table for 512 GiB, one for the second GiB, one for its second 2 MiB.
     assert_eq!(pool.len(), 64 - 3);
     let at = |a| e.lookup(gpa(a)).unwrap();
     assert_eq!((at(0x1234).size, at(0x1234).kind), (Size::G1, WB));
     assert_eq!(at(0x4000_0000).size, Size::M2);
-    assert_eq!(
-        (at(0x4020_0fff).size, at(0x4020_0fff).kind),
-        (Size::K4, MemType::Uncacheable)
-    );
+    assert_eq!((at(0x4020_0fff).size, at(0x4020_0fff).kind), (Size::K4, MemType::Uncacheable));
     assert_eq!((at(0x4020_1000).size, at(0x4020_1000).kind), (Size::K4, WB));
     assert_eq!(at(0xc000_0000).spa, 0xc000_0000);
     assert!(e.lookup(gpa(4 << 30)).is_none());
 
     let mut pool = host_pool(100, 64);
     let mut e = Ept::new(host_frame(99), NO_G1);
-    e.map_identity(gpa(0), (1 << 30) + 0x1000, &mtrrs(), &mut pool)
-        .unwrap();
+    e.map_identity(gpa(0), (1 << 30) + 0x1000, &mtrrs(), &mut pool).unwrap();
     assert_eq!(e.lookup(gpa(0)).unwrap().size, Size::M2);
     assert_eq!(e.lookup(gpa(1 << 30)).unwrap().size, Size::K4);
 }
@@ -85,8 +69,7 @@ fn identity_takes_the_largest_pages() {
 fn identity_on_demand() {
     let mut pool = host_pool(2, 16);
     let mut e = ept(FULL);
-    e.map_identity(gpa(0), (4 << 30) + 0x20_3000, &mtrrs(), &mut pool)
-        .unwrap();
+    e.map_identity(gpa(0), (4 << 30) + 0x20_3000, &mtrrs(), &mut pool).unwrap();
     let mut at = |a| e.map_identity_at(gpa(a), &mtrrs(), &mut pool).unwrap();
     assert_eq!(at(0x1000), None);
     assert_eq!(at((4 << 30) + 0x20_3abc).unwrap().size, Size::K4);
@@ -104,41 +87,25 @@ fn refusals_change_nothing() {
     let mut pool = host_pool(2, 2);
     let mut e = ept(NO_G1);
     let mut map = |g, s, size, pool: &mut Pool| e.map(gpa(g), spa(s), size, Access::ALL, WB, pool);
-    assert_eq!(
-        map(0x1000, 0x5000, Size::K4, &mut pool),
-        Err(MapError::NoMemory(Missing(1)))
-    );
+    assert_eq!(map(0x1000, 0x5000, Size::K4, &mut pool), Err(MapError::NoMemory(Missing(1))));
     assert_eq!(pool.len(), 2);
     assert_eq!(map(0, 0, Size::G1, &mut pool), Err(MapError::Invalid));
     assert_eq!(map(0x1000, 0, Size::M2, &mut pool), Err(MapError::Invalid));
     assert_eq!(map(0, 0x1000, Size::M2, &mut pool), Err(MapError::Invalid));
     assert_eq!(map(0, 0x20_0000, Size::M2, &mut pool), Ok(()));
-    assert_eq!(
-        map(0x1000, 0x5000, Size::K4, &mut pool),
-        Err(MapError::Exists)
-    );
-    assert_eq!(
-        map(0, 0x20_0000, Size::M2, &mut pool),
-        Err(MapError::Exists)
-    );
+    assert_eq!(map(0x1000, 0x5000, Size::K4, &mut pool), Err(MapError::Exists));
+    assert_eq!(map(0, 0x20_0000, Size::M2, &mut pool), Err(MapError::Exists));
     // Splitting needs a page.
     assert!(pool.is_empty());
     let range = GpaRange::new(0x1000, 1).unwrap();
     assert!(e.unmap(range, &mut pool, 1, |_| panic!()).is_err());
-    assert_eq!(
-        e.replace(gpa(0), spa(0x3000), Access::READ, WB, &mut pool),
-        Err(Missing(1))
-    );
+    assert_eq!(e.replace(gpa(0), spa(0x3000), Access::READ, WB, &mut pool), Err(Missing(1)));
     assert_eq!(e.lookup(gpa(0x1000)).unwrap().size, Size::M2);
 
     let mut pool = host_pool(10, 2);
     let mut e = Ept::new(host_frame(9), FULL);
-    e.map(gpa(0), spa(0), Size::G1, Access::ALL, WB, &mut pool)
-        .unwrap();
-    assert_eq!(
-        e.replace(gpa(0), spa(0x3000), Access::READ, WB, &mut pool),
-        Err(Missing(1))
-    );
+    e.map(gpa(0), spa(0), Size::G1, Access::ALL, WB, &mut pool).unwrap();
+    assert_eq!(e.replace(gpa(0), spa(0x3000), Access::READ, WB, &mut pool), Err(Missing(1)));
     assert_eq!((pool.len(), e.lookup(gpa(0)).unwrap().size), (1, Size::G1));
 }
 
@@ -147,18 +114,13 @@ fn hide_and_restore() {
     for caps in [FULL, NO_G1] {
         let mut pool = host_pool(2, 64);
         let mut e = ept(caps);
-        e.map_identity(gpa(0), 1 << 30, &mtrrs(), &mut pool)
-            .unwrap();
+        e.map_identity(gpa(0), 1 << 30, &mtrrs(), &mut pool).unwrap();
         let (before, tables) = (e.lookup(gpa(0)), pool.len());
         for page in [0x1000, 0x2000, 0x3fff_f000] {
             assert!(e.split_cost(gpa(page)) <= 2);
-            e.replace(gpa(page), spa(0xff000), Access::READ, WB, &mut pool)
-                .unwrap();
+            e.replace(gpa(page), spa(0xff000), Access::READ, WB, &mut pool).unwrap();
             let leaf = e.lookup(gpa(page)).unwrap();
-            assert_eq!(
-                (leaf.spa, leaf.access, leaf.size),
-                (0xff000, Access::READ, Size::K4)
-            );
+            assert_eq!((leaf.spa, leaf.access, leaf.size), (0xff000, Access::READ, Size::K4));
             assert_eq!(e.split_cost(gpa(page)), 0);
         }
         let next = e.lookup(gpa(0x3000)).unwrap();
@@ -178,31 +140,14 @@ fn hide_and_restore() {
 fn partial_unmap_splits() {
     let mut pool = host_pool(2, 16);
     let mut e = ept(FULL);
-    e.map(gpa(0), spa(1 << 30), Size::G1, Access::ALL, WB, &mut pool)
-        .unwrap();
+    e.map(gpa(0), spa(1 << 30), Size::G1, Access::ALL, WB, &mut pool).unwrap();
     let mut seen = Vec::new();
-    e.unmap(
-        GpaRange::new(0x1f_f000, 0x202).unwrap(),
-        &mut pool,
-        1,
-        |l| seen.push(l),
-    )
-    .unwrap();
-    let sizes: Vec<_> = seen
-        .iter()
-        .map(|l: &Leaf| (l.gpa, l.spa - (1 << 30), l.size))
-        .collect();
-    let want = [
-        (0x1f_f000, Size::K4),
-        (0x20_0000, Size::M2),
-        (0x40_0000, Size::K4),
-    ];
+    e.unmap(GpaRange::new(0x1f_f000, 0x202).unwrap(), &mut pool, 1, |l| seen.push(l)).unwrap();
+    let sizes: Vec<_> = seen.iter().map(|l: &Leaf| (l.gpa, l.spa - (1 << 30), l.size)).collect();
+    let want = [(0x1f_f000, Size::K4), (0x20_0000, Size::M2), (0x40_0000, Size::K4)];
     assert_eq!(sizes, want.map(|(a, s)| (a, a, s)));
     assert_eq!(e.lookup(gpa(0x1f_efff)).unwrap().size, Size::K4);
-    assert_eq!(
-        e.lookup(gpa(0x40_1000)).unwrap().translate(gpa(0x40_1234)),
-        0x4040_1234
-    );
+    assert_eq!(e.lookup(gpa(0x40_1000)).unwrap().translate(gpa(0x40_1234)), 0x4040_1234);
     assert!(e.lookup(gpa(0x20_0000)).is_none());
     e.free_all(&mut pool, 1, |_| ());
     conserved(&pool, 17);
@@ -213,15 +158,7 @@ fn draining_stops_at_its_budget() {
     let mut pool = host_pool(2, 64);
     let mut e = ept(FULL);
     for n in 0..20 {
-        e.map(
-            gpa(n << 21),
-            spa(n << 12),
-            Size::K4,
-            Access::READ,
-            WB,
-            &mut pool,
-        )
-        .unwrap();
+        e.map(gpa(n << 21), spa(n << 12), Size::K4, Access::READ, WB, &mut pool).unwrap();
     }
     let mut seen = 0;
     let mut rounds = 0;
@@ -258,15 +195,8 @@ fn random_sequences() {
         let mut e = ept(FULL);
         let mut model = Model::new();
         for step in 0..60 {
-            let access = Access {
-                write: rng.below(2) == 0,
-                execute: rng.below(2) == 0,
-            };
-            let size = if rng.below(2) == 0 {
-                Size::K4
-            } else {
-                Size::M2
-            };
+            let access = Access { write: rng.below(2) == 0, execute: rng.below(2) == 0 };
+            let size = if rng.below(2) == 0 { Size::K4 } else { Size::M2 };
             let at = size.floor(rng.below(WINDOW));
             let to = size.floor(rng.below(1 << 40));
             let pages = (at..at + size.bytes()).step_by(PAGE_SIZE as usize);

@@ -162,10 +162,7 @@ impl<T: Zeroable> PageBox<T> {
             assert!(!core::mem::needs_drop::<T>());
         }
         frame.zero();
-        PageBox {
-            page: frame.page,
-            owns: PhantomData,
-        }
+        PageBox { page: frame.page, owns: PhantomData }
     }
 
     /// The page without its contents. What the `T` owns must have been taken out.
@@ -236,17 +233,14 @@ impl Node {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0
-            .iter()
-            .all(|entry| entry.load(Ordering::Relaxed) == 0)
+        self.0.iter().all(|entry| entry.load(Ordering::Relaxed) == 0)
     }
 
     /// Writes an entry that links nothing. A link is left alone.
     pub fn set(&mut self, index: usize, word: u64) {
         debug_assert!(!self.is_link(index));
         if !self.is_link(index) {
-            self.entry(index)
-                .store(word & !Node::LINK, Ordering::Release);
+            self.entry(index).store(word & !Node::LINK, Ordering::Release);
         }
     }
 
@@ -264,12 +258,8 @@ impl Node {
     /// have the way to it cached.
     pub fn unlink(&mut self, index: usize, word: u64) -> Option<PageBox<Node>> {
         let page = self.linked(index)?;
-        self.entry(index)
-            .store(word & !Node::LINK, Ordering::Release);
-        Some(PageBox {
-            page,
-            owns: PhantomData,
-        })
+        self.entry(index).store(word & !Node::LINK, Ordering::Release);
+        Some(PageBox { page, owns: PhantomData })
     }
 
     pub fn child(&self, index: usize) -> Option<&Node> {

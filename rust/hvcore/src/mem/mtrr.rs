@@ -84,9 +84,7 @@ impl MtrrState {
         // A large page at 0: the fixed ranges, and what lies behind them.
         let first = self.fixed(0);
         let same = |kind: Option<MemType>| kind == Some(first);
-        let low = (0..FIXED_END)
-            .step_by(4096)
-            .all(|at| same(Some(self.fixed(at))));
+        let low = (0..FIXED_END).step_by(4096).all(|at| same(Some(self.fixed(at))));
         (low && same(self.variable(0, size))).then_some(first)
     }
 
@@ -97,10 +95,7 @@ impl MtrrState {
             0x8_0000..0xc_0000 => (1 + ((address - 0x8_0000) >> 17), address >> 14),
             _ => (3 + ((address - 0xc_0000) >> 15), address >> 12),
         };
-        let raw = self
-            .fixed
-            .get(register as usize)
-            .map_or(0, |r| r >> (8 * (field % 8)) & 0xff);
+        let raw = self.fixed.get(register as usize).map_or(0, |r| r >> (8 * (field % 8)) & 0xff);
         MemType::from_raw(raw).unwrap_or(MemType::Uncacheable)
     }
 
@@ -137,11 +132,7 @@ mod tests {
     }
 
     fn state(def_type: u64, variable: &[(u64, u64)]) -> MtrrState {
-        let mut state = MtrrState {
-            def_type,
-            fixed: [0; 11],
-            variable: [(0, 0); VARIABLE_MAX],
-        };
+        let mut state = MtrrState { def_type, fixed: [0; 11], variable: [(0, 0); VARIABLE_MAX] };
         state.variable[..variable.len()].copy_from_slice(variable);
         state
     }
@@ -150,10 +141,7 @@ mod tests {
     fn disabled_is_uncacheable() {
         let state = state(6, &[(6, mask(1 << 30))]);
         assert_eq!(state.uniform(0, Size::G1), Some(Uncacheable));
-        let none = MtrrState {
-            def_type: MtrrState::NONE,
-            ..state
-        };
+        let none = MtrrState { def_type: MtrrState::NONE, ..state };
         assert_eq!(none.uniform(1 << 30, Size::G1), Some(WriteBack));
     }
 
@@ -225,11 +213,7 @@ mod tests {
                     continue;
                 };
                 for at in (block << 21..(block + 1) << 21).step_by(4096) {
-                    assert_eq!(
-                        s.uniform(at, Size::K4),
-                        Some(kind),
-                        "seed {seed} at {at:#x}"
-                    );
+                    assert_eq!(s.uniform(at, Size::K4), Some(kind), "seed {seed} at {at:#x}");
                 }
             }
         }

@@ -117,10 +117,9 @@ fn unpack(state: State) -> Owner {
     let child = (state >> 8) as u8;
     match (state & KIND, (state >> 16) as u16) {
         (KIND_ROOT, 0) => Owner::Root,
-        (KIND_ROOT, count) => Owner::Shared {
-            with: (child != MANY).then_some(Child(child)),
-            count,
-        },
+        (KIND_ROOT, count) => {
+            Owner::Shared { with: (child != MANY).then_some(Child(child)), count }
+        }
         (KIND_CHILD, _) => Owner::Child(Child(child)),
         _ => Owner::Hypervisor,
     }
@@ -129,19 +128,11 @@ fn unpack(state: State) -> Owner {
 /// One more mapping by `child`.
 fn shared(state: State, child: Child) -> Result<State, Refused> {
     match unpack(state) {
-        Owner::Root => Ok(pack(Owner::Shared {
-            with: Some(child),
-            count: 1,
-        })),
-        Owner::Shared {
-            count: u16::MAX, ..
-        } => Err(Refused::TooOften),
+        Owner::Root => Ok(pack(Owner::Shared { with: Some(child), count: 1 })),
+        Owner::Shared { count: u16::MAX, .. } => Err(Refused::TooOften),
         Owner::Shared { with, count } => {
             let with = with.filter(|other| *other == child);
-            Ok(pack(Owner::Shared {
-                with,
-                count: count + 1,
-            }))
+            Ok(pack(Owner::Shared { with, count: count + 1 }))
         }
         owner => Err(Refused::Owned(owner)),
     }
@@ -154,10 +145,7 @@ fn unshared(state: State, child: Child) -> Result<State, Refused> {
             Err(Refused::Owned(unpack(state)))
         }
         Owner::Shared { count: 1, .. } => Ok(PLAIN),
-        Owner::Shared { with, count } => Ok(pack(Owner::Shared {
-            with,
-            count: count - 1,
-        })),
+        Owner::Shared { with, count } => Ok(pack(Owner::Shared { with, count: count - 1 })),
         owner => Err(Refused::Owned(owner)),
     }
 }
@@ -312,11 +300,7 @@ impl Owners {
             tops = tops.saturating_sub(WORDS);
             *slot = Some(directory);
         }
-        Ok(Owners {
-            root,
-            end,
-            mtrrs: *mtrrs,
-        })
+        Ok(Owners { root, end, mtrrs: *mtrrs })
     }
 
     /// First address above RAM.
@@ -341,20 +325,14 @@ impl Owners {
 
     fn region(&self, page: Page) -> Result<&Region, Refused> {
         let spa = page.spa().raw();
-        let directory = self
-            .root
-            .get((spa / DIRECTORY_SPAN) as usize)
-            .and_then(Option::as_ref);
+        let directory = self.root.get((spa / DIRECTORY_SPAN) as usize).and_then(Option::as_ref);
         let top = directory.and_then(|d| d[(spa / TOP_SPAN) as usize % WORDS].as_ref());
         Ok(&top.ok_or(Refused::NotRam)?[(spa / Size::M2.bytes()) as usize % REGIONS])
     }
 
     fn region_mut(&mut self, page: Page) -> Result<&mut Region, Refused> {
         let spa = page.spa().raw();
-        let directory = self
-            .root
-            .get_mut((spa / DIRECTORY_SPAN) as usize)
-            .and_then(Option::as_mut);
+        let directory = self.root.get_mut((spa / DIRECTORY_SPAN) as usize).and_then(Option::as_mut);
         let top = directory.and_then(|d| d[(spa / TOP_SPAN) as usize % WORDS].as_mut());
         Ok(&mut top.ok_or(Refused::NotRam)?[(spa / Size::M2.bytes()) as usize % REGIONS])
     }
@@ -374,16 +352,13 @@ impl Owners {
 
     /// Who owns the page.
     pub fn owner(&self, page: Page) -> Owner {
-        self.region(page)
-            .map_or(Owner::Hypervisor, |region| unpack(region.get(slot(page))))
+        self.region(page).map_or(Owner::Hypervisor, |region| unpack(region.get(slot(page))))
     }
 
     /// At launch: the pages from `spa` on are hvcore's own. Its tokens for them were adopted.
     pub fn seize(&mut self, spa: u64, pages: u64, pool: &mut Pool) -> Result<(), Refused> {
         for n in 0..pages {
-            let at = n
-                .checked_mul(PAGE_SIZE)
-                .and_then(|offset| spa.checked_add(offset));
+            let at = n.checked_mul(PAGE_SIZE).and_then(|offset| spa.checked_add(offset));
             let page = at.and_then(|at| self.page(at)).ok_or(Refused::NotRam)?;
             self.change(page, exchange(Owner::Root, Owner::Hypervisor), pool)?;
         }
@@ -449,8 +424,7 @@ impl Owners {
         child: Child,
         pool: &mut Pool,
     ) -> Result<(), Refused> {
-        self.region_mut(large.0)?
-            .change_all(|state| shared(state, child), pool)
+        self.region_mut(large.0)?.change_all(|state| shared(state, child), pool)
     }
 
     /// [`unshare`](Owners::unshare) for 2 MiB that were shared at once. Never needs memory.
@@ -460,8 +434,7 @@ impl Owners {
         child: Child,
         pool: &mut Pool,
     ) -> Result<(), Refused> {
-        self.region_mut(large.0)?
-            .change_all(|state| unshared(state, child), pool)
+        self.region_mut(large.0)?.change_all(|state| unshared(state, child), pool)
     }
 
     /// Gives each page around `page` an entry of its own, so that parts of what was shared at once

@@ -18,11 +18,7 @@ fn mtrrs() -> MtrrState {
     let mut variable = [(0, 0); VARIABLE_MAX];
     // A device in the last 4 KiB of the first 2 MiB.
     variable[0] = (0x1f_f000, ((1 << 46) - 0x1000) | 1 << 11);
-    MtrrState {
-        def_type: MtrrState::NONE,
-        fixed: [0; 11],
-        variable,
-    }
+    MtrrState { def_type: MtrrState::NONE, fixed: [0; 11], variable }
 }
 
 fn child(n: u64) -> Child {
@@ -51,17 +47,7 @@ fn frame(claim: Claimed) -> Frame {
 #[test]
 fn what_is_ram() {
     let (owners, _) = fresh(8);
-    for not in [
-        0,
-        1,
-        0x1800,
-        0x1f_f000,
-        RAM,
-        RAM + 0x1000,
-        1 << 52,
-        u64::MAX,
-        !0xfff,
-    ] {
+    for not in [0, 1, 0x1800, 0x1f_f000, RAM, RAM + 0x1000, 1 << 52, u64::MAX, !0xfff] {
         assert!(owners.page(not).is_none(), "{not:#x}");
     }
     assert!(owners.page(0x1f_e000).is_some() && owners.page(RAM - 0x1000).is_some());
@@ -83,10 +69,7 @@ fn storage_is_small() {
     assert_eq!(pool.len(), 100 - 34);
     let last = owners.page((16 << 30) - 0x1000).unwrap();
     assert_eq!(owners.owner(last), Owner::Root);
-    assert_eq!(
-        Owners::new(16 << 30, &mtrrs(), &mut host_pool(200, 33)).err(),
-        Some(Missing(1))
-    );
+    assert_eq!(Owners::new(16 << 30, &mtrrs(), &mut host_pool(200, 33)).err(), Some(Missing(1)));
 }
 
 #[test]
@@ -96,14 +79,8 @@ fn a_page_goes_round() {
     let p = page(&owners, 1000);
     let claim = owners.claim(p, &mut pool).unwrap();
     assert_eq!(owners.owner(p), Owner::Hypervisor);
-    assert!(matches!(
-        owners.claim(p, &mut pool),
-        Err(Refused::Owned(Owner::Hypervisor))
-    ));
-    assert_eq!(
-        owners.share(p, child(1), &mut pool),
-        Err(Refused::Owned(Owner::Hypervisor))
-    );
+    assert!(matches!(owners.claim(p, &mut pool), Err(Refused::Owned(Owner::Hypervisor))));
+    assert_eq!(owners.share(p, child(1), &mut pool), Err(Refused::Owned(Owner::Hypervisor)));
     assert!(owners.peek(p).is_err());
     let mut f = frame(claim);
     f.words_mut()[7] = 42;
@@ -116,10 +93,7 @@ fn a_page_goes_round() {
     f.words_mut()[8] = 42;
     owners.release(f, &mut pool);
     assert_eq!(owners.owner(p), Owner::Root);
-    assert_eq!(
-        owners.peek(p).unwrap()[8].load(std::sync::atomic::Ordering::Relaxed),
-        0
-    );
+    assert_eq!(owners.peek(p).unwrap()[8].load(std::sync::atomic::Ordering::Relaxed), 0);
     assert_eq!(pool.len(), free);
     let claim = owners.claim(p, &mut pool).unwrap();
     owners.cancel(claim, &mut pool);
@@ -134,25 +108,16 @@ fn shared_pages_stay() {
     owners.share(p, one, &mut pool).unwrap();
     assert_eq!(
         owners.unshare(p, two, &mut pool),
-        Err(Refused::Owned(Owner::Shared {
-            with: Some(one),
-            count: 1
-        }))
+        Err(Refused::Owned(Owner::Shared { with: Some(one), count: 1 }))
     );
     owners.share(p, two, &mut pool).unwrap();
     assert!(matches!(
         owners.claim(p, &mut pool),
-        Err(Refused::Owned(Owner::Shared {
-            with: None,
-            count: 2
-        }))
+        Err(Refused::Owned(Owner::Shared { with: None, count: 2 }))
     ));
     owners.unshare(p, one, &mut pool).unwrap();
     owners.unshare(p, two, &mut pool).unwrap();
-    assert_eq!(
-        owners.unshare(p, two, &mut pool),
-        Err(Refused::Owned(Owner::Root))
-    );
+    assert_eq!(owners.unshare(p, two, &mut pool), Err(Refused::Owned(Owner::Root)));
     let open = owners.open(p, one, &mut pool).unwrap();
     assert!(owners.claim(p, &mut pool).is_err());
     owners.close(open, one, &mut pool);
@@ -166,17 +131,8 @@ fn large_shares_need_no_memory() {
     let large = owners.large_page(4 << 20).unwrap();
     owners.share_large(large, child(3), &mut pool).unwrap();
     let p = page(&owners, 1024 + 17);
-    assert_eq!(
-        owners.owner(p),
-        Owner::Shared {
-            with: Some(child(3)),
-            count: 1
-        }
-    );
-    assert_eq!(
-        owners.unshare(p, child(3), &mut pool),
-        Err(Refused::NoMemory(Missing(1)))
-    );
+    assert_eq!(owners.owner(p), Owner::Shared { with: Some(child(3)), count: 1 });
+    assert_eq!(owners.unshare(p, child(3), &mut pool), Err(Refused::NoMemory(Missing(1))));
     assert!(owners.claim(p, &mut pool).is_err());
     let mut one = host_pool(10, 1);
     owners.split(p, &mut one).unwrap();
@@ -194,10 +150,7 @@ fn the_block_is_taken_at_launch() {
     owners.seize(0x1000, 510, &mut pool).unwrap();
     assert_eq!(owners.owner(page(&owners, 510)), Owner::Hypervisor);
     assert_eq!(owners.seize(0x1f_f000, 1, &mut pool), Err(Refused::NotRam));
-    assert_eq!(
-        owners.seize(u64::MAX - 0xfff, 2, &mut pool),
-        Err(Refused::NotRam)
-    );
+    assert_eq!(owners.seize(u64::MAX - 0xfff, 2, &mut pool), Err(Refused::NotRam));
 }
 
 /// What the model knows of a page.
@@ -249,9 +202,7 @@ struct Game {
 
 impl Game {
     fn large(&self, n: u64) -> LargePage {
-        self.owners
-            .large_page(Size::M2.floor(n * PAGE_SIZE))
-            .unwrap()
+        self.owners.large_page(Size::M2.floor(n * PAGE_SIZE)).unwrap()
     }
 
     fn add(&mut self, c: u64, n: u64, large: bool) {
@@ -266,11 +217,9 @@ impl Game {
         let (c, n, large) = self.mappings.swap_remove(i);
         let (first, count) = if large { (n & !511, 512) } else { (n, 1) };
         let done = if large {
-            self.owners
-                .unshare_large(self.large(n), child(c), &mut self.pool)
+            self.owners.unshare_large(self.large(n), child(c), &mut self.pool)
         } else {
-            self.owners
-                .unshare(page(&self.owners, n), child(c), &mut self.pool)
+            self.owners.unshare(page(&self.owners, n), child(c), &mut self.pool)
         };
         // This must work whatever the state of the pool: destroying a partition depends on it.
         assert_eq!(done, Ok(()));
@@ -319,10 +268,7 @@ impl Game {
             4 => {
                 if let Some(f) = self.frames.remove(&n) {
                     self.owners.donate(f, child(c), &mut self.pool);
-                    let private = Record {
-                        private: Some(c),
-                        ..Record::default()
-                    };
+                    let private = Record { private: Some(c), ..Record::default() };
                     self.pages[(n - FIRST) as usize] = private;
                 }
             }
@@ -330,10 +276,7 @@ impl Game {
                 Ok(claim) => {
                     assert_eq!(record.private, Some(c));
                     self.frames.insert(n, frame(claim));
-                    let taken = Record {
-                        hypervisor: true,
-                        ..Record::default()
-                    };
+                    let taken = Record { hypervisor: true, ..Record::default() };
                     self.pages[(n - FIRST) as usize] = taken;
                 }
                 Err(_) => assert_ne!(record.private, Some(c)),
@@ -367,14 +310,9 @@ impl Game {
 
     fn check(&self, what: &str) {
         for n in FIRST..FIRST + PLAYED {
-            let (record, owner) = (
-                &self.pages[(n - FIRST) as usize],
-                self.owners.owner(page(&self.owners, n)),
-            );
-            assert!(
-                record.agrees(owner),
-                "{what}: page {n}: {owner:?}, model {record:?}"
-            );
+            let (record, owner) =
+                (&self.pages[(n - FIRST) as usize], self.owners.owner(page(&self.owners, n)));
+            assert!(record.agrees(owner), "{what}: page {n}: {owner:?}, model {record:?}");
         }
         assert!(self.pool.len() + 2 >= self.total);
     }
@@ -388,14 +326,8 @@ fn random_sequences() {
         let (owners, pool) = fresh(3 + rng.below(3));
         let total = pool.len();
         let pages = vec![Record::default(); PLAYED as usize];
-        let mut game = Game {
-            owners,
-            pool,
-            total,
-            pages,
-            frames: HashMap::new(),
-            mappings: Vec::new(),
-        };
+        let mut game =
+            Game { owners, pool, total, pages, frames: HashMap::new(), mappings: Vec::new() };
         for step in 0..150 {
             game.step(&mut rng);
             if step % 10 == 9 {

@@ -59,11 +59,7 @@ pub struct Pool {
 
 impl Pool {
     pub const fn new() -> Pool {
-        Pool {
-            free: List { head: None, len: 0 },
-            retired: List { head: None, len: 0 },
-            epoch: 0,
-        }
+        Pool { free: List { head: None, len: 0 }, retired: List { head: None, len: 0 }, epoch: 0 }
     }
 
     /// Adds a page that nobody else can reach.

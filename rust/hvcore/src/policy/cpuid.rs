@@ -32,12 +32,7 @@ pub fn root(leaf: u32, subleaf: u32, native: Regs, lp: u32, cr4: u64) -> Regs {
             let kept = ecx & !(1 << 5 | 1 << 6 | OSXSAVE);
             [eax, ebx, kept | flag(cr4 & cr4::OSXSAVE != 0, OSXSAVE), edx]
         }
-        7 if subleaf == 0 => [
-            eax,
-            ebx,
-            ecx & !OSPKE | flag(cr4 & cr4::PKE != 0, OSPKE),
-            edx,
-        ],
+        7 if subleaf == 0 => [eax, ebx, ecx & !OSPKE | flag(cr4 & cr4::PKE != 0, OSPKE), edx],
         hvabi::CPUID_ROOT_BASE => {
             let [ebx, ecx, edx] = hvabi::CPUID_SIGNATURE;
             [hvabi::CPUID_ROOT_LP, ebx, ecx, edx]
@@ -60,16 +55,9 @@ pub struct Clock {
 
 impl Clock {
     pub const fn new(tsc_khz: u64) -> Clock {
-        let tsc_khz = if tsc_khz > u32::MAX as u64 {
-            u32::MAX
-        } else {
-            tsc_khz as u32
-        };
+        let tsc_khz = if tsc_khz > u32::MAX as u64 { u32::MAX } else { tsc_khz as u32 };
         let ratio = (tsc_khz as u64 * 1000).div_ceil(u32::MAX as u64) as u32;
-        Clock {
-            tsc_khz,
-            ratio: if ratio == 0 { 1 } else { ratio },
-        }
+        Clock { tsc_khz, ratio: if ratio == 0 { 1 } else { ratio } }
     }
 
     /// TSC ticks for each tick of the local APIC's timer, before its divider. Not 0.
@@ -126,18 +114,16 @@ const LEAF1_ECX_OURS: u32 = bits([21, 24]);
 /// Leaf 1 EDX: FPU, VME, DE, PSE, TSC, MSR, PAE, MCE, CX8, SEP, MTRR, PGE, MCA, CMOV, PAT, PSE36,
 /// CLFSH, MMX, FXSR, SSE, SSE2, SS. Not PSN, DS, ACPI, TM, PBE. MCE and MCA are there because
 /// systems insist on them; IA32_MCG_CAP then says that there are no banks.
-const LEAF1_EDX: u32 = bits([
-    0, 1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 14, 15, 16, 17, 19, 23, 24, 25, 26, 27,
-]);
+const LEAF1_EDX: u32 =
+    bits([0, 1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 14, 15, 16, 17, 19, 23, 24, 25, 26, 27]);
 const APIC: u32 = 1 << 9;
 const HTT: u32 = 1 << 28;
 
 /// Leaf 7 EBX: FSGSBASE, TSC_ADJUST, BMI1, AVX2, FDP_EXCPTN, SMEP, BMI2, ERMS, INVPCID, no FCS/FDS,
 /// AVX512F, DQ, RDSEED, ADX, SMAP, IFMA, CLFLUSHOPT, CLWB, PF, ER, CD, SHA, BW, VL. Not SGX, HLE,
 /// RTM (both unsafe), PQM, MPX, PQE, PT.
-const LEAF7_EBX: u32 = bits([
-    0, 1, 3, 5, 6, 7, 8, 9, 10, 13, 16, 17, 18, 19, 20, 21, 23, 24, 26, 27, 28, 29, 30, 31,
-]);
+const LEAF7_EBX: u32 =
+    bits([0, 1, 3, 5, 6, 7, 8, 9, 10, 13, 16, 17, 18, 19, 20, 21, 23, 24, 26, 27, 28, 29, 30, 31]);
 /// Leaf 7 ECX: PREFETCHWT1, VBMI, UMIP, PKU, VBMI2, GFNI, VAES, VPCLMULQDQ, VNNI, BITALG, VPOPCNTDQ,
 /// RDPID, CLDEMOTE, MOVDIRI, MOVDIR64B. Not WAITPKG, CET, TME, LA57, key locker, ENQCMD, PKS.
 const LEAF7_ECX: u32 = bits([0, 1, 2, 3, 6, 8, 9, 10, 11, 12, 14, 22, 25, 27, 28]);
@@ -180,17 +166,8 @@ pub fn child(leaf: u32, subleaf: u32, native: Regs, cpu: &ChildCpu) -> Regs {
         4 if eax & 0x1f == 0 => NONE,
         4 => {
             // The last level is shared by all cores, the others are the core's own.
-            let sharing = if eax >> 5 & 7 >= 3 {
-                ids().min(4096) - 1
-            } else {
-                0
-            };
-            [
-                eax & 0x3ff | sharing << 14 | (ids().min(64) - 1) << 26,
-                ebx,
-                ecx,
-                edx & 7,
-            ]
+            let sharing = if eax >> 5 & 7 >= 3 { ids().min(4096) - 1 } else { 0 };
+            [eax & 0x3ff | sharing << 14 | (ids().min(64) - 1) << 26, ebx, ecx, edx & 7]
         }
         // ARAT: the timer runs in every state.
         6 => [1 << 2, 0, 0, 0],
@@ -222,12 +199,7 @@ fn leaf_7(subleaf: u32, [eax, ebx, ecx, edx]: Regs, cpu: &ChildCpu) -> Regs {
     match subleaf {
         0 => {
             let ospke = flag(cpu.cr4 & cr4::PKE != 0, OSPKE);
-            [
-                eax.min(2),
-                ebx & LEAF7_EBX,
-                ecx & LEAF7_ECX | ospke,
-                edx & LEAF7_EDX,
-            ]
+            [eax.min(2), ebx & LEAF7_EBX, ecx & LEAF7_ECX | ospke, edx & LEAF7_EDX]
         }
         1 => [eax & LEAF7_1_EAX, 0, 0, edx & LEAF7_1_EDX],
         2 => [0, 0, 0, edx & LEAF7_2_EDX],
@@ -239,12 +211,7 @@ fn leaf_7(subleaf: u32, [eax, ebx, ecx, edx]: Regs, cpu: &ChildCpu) -> Regs {
 fn topology(subleaf: u32, ids: u32, cpu: &ChildCpu) -> Regs {
     match subleaf {
         0 => [0, 1, 1 << 8, cpu.apic_id],
-        1 => [
-            ids.trailing_zeros(),
-            cpu.vp_count & 0xffff,
-            2 << 8 | 1,
-            cpu.apic_id,
-        ],
+        1 => [ids.trailing_zeros(), cpu.vp_count & 0xffff, 2 << 8 | 1, cpu.apic_id],
         _ => [0, 0, subleaf & 0xff, cpu.apic_id],
     }
 }
@@ -253,25 +220,11 @@ fn topology(subleaf: u32, ids: u32, cpu: &ChildCpu) -> Regs {
 fn leaf_d(subleaf: u32, [eax, ..]: Regs, cpu: &ChildCpu) -> Regs {
     let offered = cpu.xsave.offered();
     match subleaf {
-        0 => [
-            offered as u32,
-            cpu.xsave.size(cpu.xcr0),
-            cpu.xsave.size(offered),
-            0,
-        ],
+        0 => [offered as u32, cpu.xsave.size(cpu.xcr0), cpu.xsave.size(offered), 0],
         1 => {
             let features = eax & (LEAFD_1_EAX | flag(cpu.xsaves, XSAVES));
             let compact = features & (XSAVEC | XSAVES) != 0;
-            [
-                features,
-                if compact {
-                    cpu.xsave.compact_size(cpu.xcr0)
-                } else {
-                    0
-                },
-                0,
-                0,
-            ]
+            [features, if compact { cpu.xsave.compact_size(cpu.xcr0) } else { 0 }, 0, 0]
         }
         _ => match cpu.xsave.component(subleaf) {
             Some(c) => [c.size, c.offset, flag(c.align, 2), 0],
@@ -310,22 +263,13 @@ mod tests {
     #[test]
     fn root_sees_all_but_vmx() {
         let one = root(1, 0, ALL, 0, 0);
-        assert_eq!(
-            one,
-            [u32::MAX, u32::MAX, !(1 << 5 | 1 << 6 | OSXSAVE), u32::MAX]
-        );
+        assert_eq!(one, [u32::MAX, u32::MAX, !(1 << 5 | 1 << 6 | OSXSAVE), u32::MAX]);
         assert_eq!(root(1, 0, NONE, 0, cr4::OSXSAVE), [0, 0, OSXSAVE, 0]);
         assert_eq!(root(7, 0, NONE, 0, cr4::PKE), [0, 0, OSPKE, 0]);
         assert_eq!(root(7, 0, ALL, 0, 0)[2], !OSPKE);
         assert_eq!(root(7, 1, ALL, 0, 0), ALL);
-        assert_eq!(
-            root(hvabi::CPUID_ROOT_LP, 9, NONE, 5, 0),
-            [5, hvabi::ABI_VERSION, 0, 0]
-        );
-        assert_eq!(
-            root(hvabi::CPUID_ROOT_BASE, 0, NONE, 5, 0)[1].to_le_bytes(),
-            *b"hvmo"
-        );
+        assert_eq!(root(hvabi::CPUID_ROOT_LP, 9, NONE, 5, 0), [5, hvabi::ABI_VERSION, 0, 0]);
+        assert_eq!(root(hvabi::CPUID_ROOT_BASE, 0, NONE, 5, 0)[1].to_le_bytes(), *b"hvmo");
         assert_eq!(root(0x4000_0000, 0, ALL, 5, 0), ALL);
     }
 
@@ -344,10 +288,7 @@ mod tests {
         for (word, absent) in [
             (ebx, &[2, 4, 11, 12, 14, 15, 22, 25][..]),
             (ecx, &[4, 5, 7, 13, 16, 17, 23, 24, 29, 30, 31]),
-            (
-                edx,
-                &[0, 1, 5, 9, 11, 13, 15, 16, 18, 19, 20, 22, 24, 25, 30],
-            ),
+            (edx, &[0, 1, 5, 9, 11, 13, 15, 16, 18, 19, 20, 22, 24, 25, 30]),
         ] {
             assert!(absent.iter().all(|bit| word >> bit & 1 == 0), "{word:#x}");
         }
@@ -374,14 +315,7 @@ mod tests {
     fn leaves_out_of_range_are_the_last_one() {
         let last = plain(0x16, 0, ALL);
         assert_eq!(last, [3000, 3000, 100, 0]);
-        for leaf in [
-            0x17,
-            0x1f,
-            0x4000_0000,
-            0x4000_0001,
-            hvabi::CPUID_ROOT_BASE,
-            0x7fff_ffff,
-        ] {
+        for leaf in [0x17, 0x1f, 0x4000_0000, 0x4000_0001, hvabi::CPUID_ROOT_BASE, 0x7fff_ffff] {
             assert_eq!(plain(leaf, 0, ALL), last);
         }
         for leaf in [0x8000_0009, 0x8000_001f, 0xc000_0000, u32::MAX] {
@@ -394,9 +328,7 @@ mod tests {
 
     #[test]
     fn clocks_are_exact() {
-        for khz in [
-            50_000, 2_399_987, 3_000_123, 4_294_967, 4_294_968, 5_100_000,
-        ] {
+        for khz in [50_000, 2_399_987, 3_000_123, 4_294_967, 4_294_968, 5_100_000] {
             let clock = Clock::new(khz);
             let [den, num, hz, _] = with(|c| c.clock = clock, 0x15, 0, NONE);
             assert_eq!(u64::from(hz) * u64::from(num) / u64::from(den), khz * 1000);

@@ -231,19 +231,11 @@ mod tests {
     use super::super::super::mem::rng::Rng;
     use super::*;
 
-    const FIXED: Fixed = Fixed {
-        cr0_0: 0x8000_0021,
-        cr4_0: cr4::VMXE,
-        cr4_1: 0x0077_2fff | cr4::CET | cr4::LA57,
-    };
+    const FIXED: Fixed =
+        Fixed { cr0_0: 0x8000_0021, cr4_0: cr4::VMXE, cr4_1: 0x0077_2fff | cr4::CET | cr4::LA57 };
 
-    const LONG: Mode = Mode {
-        cr0: 0x8005_0033,
-        cr3: 0x1000,
-        cr4: 0x20 | cr4::PGE,
-        efer: 0xd01,
-        cs_l: true,
-    };
+    const LONG: Mode =
+        Mode { cr0: 0x8005_0033, cr3: 0x1000, cr4: 0x20 | cr4::PGE, efer: 0xd01, cs_l: true };
 
     fn child() -> Policy {
         Policy::child(FIXED)
@@ -254,77 +246,38 @@ mod tests {
         let root = Policy::root(FIXED);
         assert_eq!((root.cr0_mask, root.cr4_mask), (cr0::NE, cr4::VMXE));
         let write = root.write_cr4(LONG.cr4 | cr4::VMXE, &LONG).unwrap();
-        assert_eq!(
-            (write.hardware, write.shadow),
-            (LONG.cr4 | cr4::VMXE, LONG.cr4 | cr4::VMXE)
-        );
+        assert_eq!((write.hardware, write.shadow), (LONG.cr4 | cr4::VMXE, LONG.cr4 | cr4::VMXE));
         assert!(!write.flush);
-        let back = root
-            .write_cr4(
-                LONG.cr4,
-                &Mode {
-                    cr4: write.shadow,
-                    ..LONG
-                },
-            )
-            .unwrap();
-        assert_eq!(
-            (back.hardware, back.shadow),
-            (LONG.cr4 | cr4::VMXE, LONG.cr4)
-        );
+        let back = root.write_cr4(LONG.cr4, &Mode { cr4: write.shadow, ..LONG }).unwrap();
+        assert_eq!((back.hardware, back.shadow), (LONG.cr4 | cr4::VMXE, LONG.cr4));
         assert!(root.write_cr4(LONG.cr4 | 1 << 32, &LONG).is_err());
     }
 
     #[test]
     fn child_cr4() {
         let p = child();
-        for hidden in [
-            cr4::VMXE,
-            1 << 14,
-            cr4::CET,
-            cr4::LA57,
-            1 << 24,
-            1 << 25,
-            1 << 27,
-            1 << 32,
-        ] {
-            assert_eq!(
-                p.write_cr4(LONG.cr4 | hidden, &LONG),
-                Err(Gp),
-                "{hidden:#x}"
-            );
+        for hidden in [cr4::VMXE, 1 << 14, cr4::CET, cr4::LA57, 1 << 24, 1 << 25, 1 << 27, 1 << 32]
+        {
+            assert_eq!(p.write_cr4(LONG.cr4 | hidden, &LONG), Err(Gp), "{hidden:#x}");
             assert_ne!(p.cr4_mask & hidden, 0);
         }
         let write = p.write_cr4(LONG.cr4 | cr4::PCIDE, &LONG).unwrap();
         assert_eq!(write.hardware, LONG.cr4 | cr4::PCIDE | cr4::VMXE | cr4::MCE);
         assert!(write.flush && write.shadow & (cr4::MCE | cr4::VMXE) == 0);
-        assert!(p
-            .write_cr4(LONG.cr4 | cr4::PCIDE, &Mode { cr3: 1, ..LONG })
-            .is_err());
-        assert!(p
-            .write_cr4(cr4::PCIDE | cr4::PAE, &Mode::default())
-            .is_err());
+        assert!(p.write_cr4(LONG.cr4 | cr4::PCIDE, &Mode { cr3: 1, ..LONG }).is_err());
+        assert!(p.write_cr4(cr4::PCIDE | cr4::PAE, &Mode::default()).is_err());
         assert!(p.write_cr4(cr4::PGE, &LONG).is_err());
-        let pae = Mode {
-            cr0: cr0::PG | cr0::PE,
-            ..Mode::default()
-        };
+        let pae = Mode { cr0: cr0::PG | cr0::PE, ..Mode::default() };
         assert!(p.write_cr4(cr4::PAE, &pae).unwrap().load_pdptes);
         // A CPU without protection keys.
-        let old = Policy::child(Fixed {
-            cr4_1: FIXED.cr4_1 & !cr4::PKE,
-            ..FIXED
-        });
+        let old = Policy::child(Fixed { cr4_1: FIXED.cr4_1 & !cr4::PKE, ..FIXED });
         assert!(old.write_cr4(LONG.cr4 | cr4::PKE, &LONG).is_err());
     }
 
     #[test]
     fn child_cr0() {
         let p = child();
-        let real = Mode {
-            cr0: cr0::ET | cr0::CD | cr0::NW,
-            ..Mode::default()
-        };
+        let real = Mode { cr0: cr0::ET | cr0::CD | cr0::NW, ..Mode::default() };
         let write = p.write_cr0(real.cr0 | cr0::PE, &real).unwrap();
         assert_eq!(write.hardware, cr0::ET | cr0::NE | cr0::PE);
         assert_eq!(write.shadow, real.cr0 | cr0::PE);
@@ -332,36 +285,15 @@ mod tests {
             assert_eq!(p.write_cr0(bad, &real), Err(Gp), "{bad:#x}");
         }
         let on = cr0::PG | cr0::PE;
-        let entering = Mode {
-            cr4: cr4::PAE,
-            efer: efer::LME,
-            ..real
-        };
-        assert_eq!(
-            p.write_cr0(on, &entering).unwrap().efer,
-            efer::LME | efer::LMA
-        );
+        let entering = Mode { cr4: cr4::PAE, efer: efer::LME, ..real };
+        assert_eq!(p.write_cr0(on, &entering).unwrap().efer, efer::LME | efer::LMA);
         assert!(p.write_cr0(on, &Mode { cr4: 0, ..entering }).is_err());
-        assert!(p
-            .write_cr0(
-                on,
-                &Mode {
-                    cs_l: true,
-                    ..entering
-                }
-            )
-            .is_err());
+        assert!(p.write_cr0(on, &Mode { cs_l: true, ..entering }).is_err());
         // Paging can not go off in 64-bit mode, but in compatibility mode.
         assert!(p.write_cr0(cr0::PE, &LONG).is_err());
-        let compat = Mode {
-            cs_l: false,
-            ..LONG
-        };
+        let compat = Mode { cs_l: false, ..LONG };
         assert_eq!(p.write_cr0(cr0::PE, &compat).unwrap().efer & efer::LMA, 0);
-        let pcid = Mode {
-            cr4: LONG.cr4 | cr4::PCIDE,
-            ..compat
-        };
+        let pcid = Mode { cr4: LONG.cr4 | cr4::PCIDE, ..compat };
         assert!(p.write_cr0(cr0::PE, &pcid).is_err());
     }
 
@@ -372,10 +304,7 @@ mod tests {
         assert_eq!(write_efer(0x801, &LONG), Err(Gp));
         assert_eq!(write_efer(1 << 12, &LONG), Err(Gp));
         assert_eq!(write_efer(0x500, &Mode::default()), Ok(0x100));
-        assert_eq!(
-            (write_cr8(15), write_cr8(16), write_cr8(1 << 63)),
-            (Ok(15), Err(Gp), Err(Gp))
-        );
+        assert_eq!((write_cr8(15), write_cr8(16), write_cr8(1 << 63)), (Ok(15), Err(Gp), Err(Gp)));
     }
 
     /// Whatever is written, hardware gets what VMX needs and never more than was offered, and a
@@ -384,10 +313,7 @@ mod tests {
     fn writes_keep_the_mode_consistent() {
         let p = child();
         let mut rng = Rng::new(1);
-        let mut mode = Mode {
-            cr0: cr0::ET | cr0::CD | cr0::NW,
-            ..Mode::default()
-        };
+        let mut mode = Mode { cr0: cr0::ET | cr0::CD | cr0::NW, ..Mode::default() };
         let mut paged = 0;
         for _ in 0..200_000 {
             let bit = 1u64 << rng.below(40);

@@ -243,10 +243,7 @@ pub fn canonical(address: u64) -> bool {
 
 /// Whether `value` can be in IA32_PAT (SDM vol. 3, 13.12.2): types UC, WC, WT, WP, WB, UC-.
 pub fn pat_valid(value: u64) -> bool {
-    value
-        .to_le_bytes()
-        .iter()
-        .all(|kind| matches!(kind, 0 | 1 | 4..=7))
+    value.to_le_bytes().iter().all(|kind| matches!(kind, 0 | 1 | 4..=7))
 }
 
 /// Whether `kind` is a memory type of an MTRR.
@@ -299,12 +296,7 @@ impl State {
                 self.mtrr_def_type = value;
             }
             Stored::MtrrFixed(i) => {
-                unless(
-                    !value
-                        .to_le_bytes()
-                        .into_iter()
-                        .all(|kind| mtrr_type(kind.into())),
-                )?;
+                unless(!value.to_le_bytes().into_iter().all(|kind| mtrr_type(kind.into())))?;
                 *self.mtrr_fixed.get_mut(usize::from(i)).ok_or(Gp)? = value;
             }
             Stored::MtrrVariable(i) => {
@@ -390,16 +382,7 @@ mod tests {
             assert_eq!(exits(&bitmap, msr, false), !passed && msr != EFER);
             assert!(!passed || Msr::decode(msr, &CAPS).is_none(), "{msr:#x}");
         }
-        for msr in VMX.chain([
-            0x9e,
-            0x122,
-            0x17b,
-            0x186,
-            0x38f,
-            0x400,
-            0x4000_0000,
-            u32::MAX,
-        ]) {
+        for msr in VMX.chain([0x9e, 0x122, 0x17b, 0x186, 0x38f, 0x400, 0x4000_0000, u32::MAX]) {
             assert_eq!(Msr::decode(msr, &CAPS), None, "{msr:#x}");
         }
         assert_eq!(Msr::decode(0x830, &CAPS), Some(Msr::X2Apic(0x300)));
@@ -425,15 +408,12 @@ mod tests {
     /// What Linux reads or writes at boot without being ready for #GP.
     #[test]
     fn linux_finds_what_it_needs() {
-        for msr in [
-            0x17, 0x8b, 0xfe, 0x179, 0x17a, 0x1a0, 0x200, 0x20f, 0x250, 0x26f, 0x2ff, 0xda0,
-        ] {
+        for msr in [0x17, 0x8b, 0xfe, 0x179, 0x17a, 0x1a0, 0x200, 0x20f, 0x250, 0x26f, 0x2ff, 0xda0]
+        {
             assert!(read(msr).is_ok(), "{msr:#x}");
         }
         let mut state = State::RESET;
-        for msr in [
-            0x8b, 0x17a, 0x48, 0x140, 0xda0, 0x200, 0x201, 0x250, 0x2ff, 0x391,
-        ] {
+        for msr in [0x8b, 0x17a, 0x48, 0x140, 0xda0, 0x200, 0x201, 0x250, 0x2ff, 0x391] {
             assert_eq!(write(&mut state, msr, 0), Ok(()), "{msr:#x}");
         }
         assert_eq!(read(0xce), Ok(24 << 8));
@@ -443,15 +423,8 @@ mod tests {
         for absent in [7, 9, 10, 11, 12, 16, 18, 21, 22, 23, 25, 63] {
             assert_eq!(caps >> absent & 1, 0, "{absent}");
         }
-        let old = Caps {
-            arch_capabilities: None,
-            spec_ctrl: 0,
-            ..CAPS
-        };
-        assert_eq!(
-            (Msr::decode(0x10a, &old), Msr::decode(0x48, &old)),
-            (None, None)
-        );
+        let old = Caps { arch_capabilities: None, spec_ctrl: 0, ..CAPS };
+        assert_eq!((Msr::decode(0x10a, &old), Msr::decode(0x48, &old)), (None, None));
     }
 
     #[test]
@@ -463,18 +436,12 @@ mod tests {
             (w(0x2ff, 0xc06), w(0x2ff, 0xc02), w(0x2ff, 0x1006)),
             (Ok(()), Err(Gp), Err(Gp))
         );
-        assert_eq!(
-            (w(0x250, 0x0606_0504_0100_0606), w(0x250, 0x0700)),
-            (Ok(()), Err(Gp))
-        );
+        assert_eq!((w(0x250, 0x0606_0504_0100_0606), w(0x250, 0x0700)), (Ok(()), Err(Gp)));
         assert_eq!(
             (w(0x200, 0x8000_0006), w(0x200, 0x106), w(0x200, 7)),
             (Ok(()), Err(Gp), Err(Gp))
         );
-        assert_eq!(
-            (w(0x201, 0x7f_8000_0800), w(0x201, 0x80_0000_0800)),
-            (Ok(()), Err(Gp))
-        );
+        assert_eq!((w(0x201, 0x7f_8000_0800), w(0x201, 0x80_0000_0800)), (Ok(()), Err(Gp)));
         assert_eq!(
             (w(0x201, 0x400), w(0x3a, 5), w(0xfe, 0), w(0xda0, 1)),
             (Err(Gp), Err(Gp), Err(Gp), Err(Gp))
@@ -488,10 +455,7 @@ mod tests {
         assert_eq!(state.set_mtrrs(6, &[6; 11], &variable, &CAPS), Err(Gp));
         assert_eq!(state.mtrr_fixed, before);
         assert_eq!((write_debugctl(3), write_debugctl(4)), (Ok(2), Err(Gp)));
-        assert_eq!(
-            (CAPS.write_pred_cmd(1), CAPS.write_pred_cmd(2)),
-            (Ok(1), Err(Gp))
-        );
+        assert_eq!((CAPS.write_pred_cmd(1), CAPS.write_pred_cmd(2)), (Ok(1), Err(Gp)));
         assert_eq!(CAPS.write_flush_cmd(1), Err(Gp));
         assert_eq!(Caps::spec_ctrl_bits(u32::MAX, u32::MAX), 0x4ff);
         assert_eq!(Caps::spec_ctrl_bits(0, 0), 0);

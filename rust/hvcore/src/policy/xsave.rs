@@ -54,18 +54,11 @@ impl Layout {
     pub fn new(leaf_d: impl Fn(u32) -> [u32; 4]) -> Layout {
         let [eax, _, _, edx] = leaf_d(0);
         let native = u64::from(eax) | u64::from(edx) << 32;
-        let mut layout = Layout {
-            offered: 0,
-            components: Default::default(),
-        };
+        let mut layout = Layout { offered: 0, components: Default::default() };
         let mut offered = native & (X87 | SSE | AVX | AVX512 | PKRU);
         for (i, component) in layout.components.iter_mut().enumerate().skip(2) {
             let [size, offset, flags, _] = leaf_d(i as u32);
-            *component = Component {
-                size,
-                offset,
-                align: flags & 2 != 0,
-            };
+            *component = Component { size, offset, align: flags & 2 != 0 };
             let end = offset.saturating_add(size);
             if size == 0 || offset < BASE_SIZE || end > hvabi::PAGE_SIZE as u32 || flags & 1 != 0 {
                 offered &= !(1 << i);
@@ -94,23 +87,18 @@ impl Layout {
     }
 
     fn enabled(&self, xcr0: u64) -> impl Iterator<Item = Component> + '_ {
-        (2..COMPONENTS as u32)
-            .filter(move |i| xcr0 >> i & 1 != 0)
-            .filter_map(|i| self.component(i))
+        (2..COMPONENTS as u32).filter(move |i| xcr0 >> i & 1 != 0).filter_map(|i| self.component(i))
     }
 
     /// Size of the standard format with these components.
     pub fn size(&self, xcr0: u64) -> u32 {
-        self.enabled(xcr0)
-            .map(|c| c.offset + c.size)
-            .fold(BASE_SIZE, u32::max)
+        self.enabled(xcr0).map(|c| c.offset + c.size).fold(BASE_SIZE, u32::max)
     }
 
     /// Size of the compacted format with these components.
     pub fn compact_size(&self, xcr0: u64) -> u32 {
-        self.enabled(xcr0).fold(BASE_SIZE, |at, c| {
-            c.size + if c.align { at.next_multiple_of(64) } else { at }
-        })
+        self.enabled(xcr0)
+            .fold(BASE_SIZE, |at, c| c.size + if c.align { at.next_multiple_of(64) } else { at })
     }
 }
 
@@ -141,21 +129,7 @@ mod tests {
         for good in [1, 3, 7, 0xe7, 0x1f, 0x207, 0x602ff, 0x60003] {
             assert_eq!(write_xcr0(good, all), Ok(good), "{good:#x}");
         }
-        for bad in [
-            0,
-            2,
-            6,
-            5,
-            0x27,
-            0xe3,
-            0xc7,
-            0xb,
-            0x13,
-            0x20003,
-            0x40003,
-            1 << 63,
-            0x107,
-        ] {
+        for bad in [0, 2, 6, 5, 0x27, 0xe3, 0xc7, 0xb, 0x13, 0x20003, 0x40003, 1 << 63, 0x107] {
             assert_eq!(write_xcr0(bad, all), Err(Gp), "{bad:#x}");
         }
         assert_eq!(write_xcr0(7, 3), Err(Gp));
@@ -165,10 +139,7 @@ mod tests {
     fn offers_what_fits() {
         let layout = Layout::new(full);
         assert_eq!(layout.offered(), 0x2e7);
-        assert_eq!(
-            (layout.size(1), layout.size(7), layout.size(0x2e7)),
-            (576, 832, 2696)
-        );
+        assert_eq!((layout.size(1), layout.size(7), layout.size(0x2e7)), (576, 832, 2696));
         assert_eq!(layout.compact_size(0x207), 576 + 256 + 8);
         assert!(layout.component(17).is_none() && layout.component(0).is_none());
         assert!(layout.component(u32::MAX).is_none());
