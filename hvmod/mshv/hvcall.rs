@@ -291,6 +291,7 @@ fn translate(partition: &Partition, input: Input<'_>, output: &mut Output<'_>) -
     }
     let vp = vp(partition, input.vp_index)?;
     let mut state = vp.lock();
+    vp.take_page(&mut state)?;
     state.load_groups(vp, group::CONTROL | group::SEGMENTS)?;
     let ss = state.registers.ss;
     let mut view = state.view();

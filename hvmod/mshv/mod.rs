@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`partition`] | a partition and its file |
 //! | [`vp`], [`run`] | a VP and its file, and how it runs |
-//! | [`registers`], [`vp_state`] | state of a VP, read and written |
+//! | [`registers`], [`register_page`], [`vp_state`] | state of a VP, read and written |
 //! | [`region`], [`guest`] | memory of a partition, and reading it as the VP would |
 //! | [`interrupt`], [`routing`], [`irqfd`] | interrupts for a partition |
 //! | [`ioeventfd`] | writes of a partition that become events |
@@ -49,6 +49,7 @@ mod irqfd;
 mod machine;
 mod partition;
 mod region;
+mod register_page;
 mod registers;
 mod registry;
 mod routing;

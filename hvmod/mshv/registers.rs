@@ -93,6 +93,9 @@ pub(super) fn get(
     name: impl Fn(u16) -> HvResult<u32>,
     mut put: impl FnMut(u16, RegisterValue),
 ) -> (u16, HvResult) {
+    if let Err(status) = vp.take_page(state) {
+        return (0, Err(status));
+    }
     let mut needs = Needs::default();
     for index in 0..count {
         // A name that does not exist is found again below, behind those that do.
@@ -124,6 +127,21 @@ pub(super) fn set(
     count: u16,
     assoc: impl Fn(u16) -> HvResult<RegisterAssoc>,
 ) -> (u16, HvResult) {
+    if let Err(status) = vp.take_page(state) {
+        return (0, Err(status));
+    }
+    let done = set_some(vp, state, count, assoc);
+    vp.register_page.show_general(state);
+    done
+}
+
+#[inline]
+fn set_some(
+    vp: &Vp,
+    state: &mut State,
+    count: u16,
+    assoc: impl Fn(u16) -> HvResult<RegisterAssoc>,
+) -> (u16, HvResult) {
     // The usual end of an intercept is a few general registers: no hypercall is needed.
     let mut view = state.view();
     for index in 0..count {
@@ -149,6 +167,7 @@ fn set_rest(
     count: u16,
     assoc: &dyn Fn(u16) -> HvResult<RegisterAssoc>,
 ) -> (u16, HvResult) {
+    vp.register_page.invalidate();
     let mut limit = count;
     let mut result = Ok(());
     while limit > start {

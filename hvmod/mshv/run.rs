@@ -41,6 +41,9 @@ pub(super) fn ioctl(partition: &Partition, vp: &Vp, arg: usize) -> Result<isize>
 
 fn run<'a>(partition: &Partition, vp: &'a Vp) -> Result<MutexGuard<'a, State>> {
     let mut state = vp.lock_to_run();
+    vp.take_page(&mut state)
+        .map_err(|status| Error::from_errno(-status.errno()))?;
+    vp.register_page.invalidate();
     state.local.explicit_suspend = false;
     state.local.intercept_suspend = false;
     loop {
@@ -68,6 +71,7 @@ fn run<'a>(partition: &Partition, vp: &'a Vp) -> Result<MutexGuard<'a, State>> {
             Next::Sleep(until) => state = sleep(vp, state, until)?,
             Next::Tell => {
                 state.local.intercept_suspend = true;
+                vp.register_page.show(&state);
                 return Ok(state);
             }
         }

@@ -5,6 +5,7 @@
 use super::{
     hvcall::{self, Target},
     partition::{Partition, Setup},
+    register_page::RegisterPage,
     registry, run, user, vp_state,
 };
 use crate::{
@@ -75,6 +76,8 @@ pub(crate) struct Vp {
     /// A copy of the last intercept for a program that mapped it.
     message_page: Shared<Message>,
     message_mapped: Atomic<bool>,
+    /// Registers for a program that mapped them.
+    pub(super) register_page: RegisterPage,
 }
 
 impl Vp {
@@ -92,6 +95,7 @@ impl Vp {
         let calls = Killable::new(())?;
         let waiter = Waiter::new()?;
         let message_page = Shared::new()?;
+        let register_page = RegisterPage::new()?;
         Arc::pin_init(
             pin_init!(Self {
                 partition,
@@ -103,6 +107,7 @@ impl Vp {
                 waiter,
                 message_page,
                 message_mapped: Atomic::new(false),
+                register_page,
             }),
             GFP_KERNEL_ACCOUNT,
         )
@@ -233,8 +238,9 @@ impl AnonFile for VpFile {
                 self.vp.message_mapped.store(true, Relaxed);
                 Ok(self.vp.message_page.address())
             }
-            // As of a hypervisor without them.
-            mmap_offset::REGISTERS | mmap_offset::GHCB => Err(ENODEV),
+            mmap_offset::REGISTERS => Ok(self.vp.register_page.map()),
+            // As of a partition that is not encrypted.
+            mmap_offset::GHCB => Err(ENODEV),
             _ => Err(EINVAL),
         }
     }

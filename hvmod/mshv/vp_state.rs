@@ -47,6 +47,12 @@ pub(super) fn ioctl(vp: &Vp, arg: usize, set: bool) -> Result<isize> {
 
     let buffer = args.buf_ptr as usize;
     let mut state = vp.lock();
+    vp.take_page(&mut state)
+        .map_err(|status| Error::from_errno(-status.errno()))?;
+    if set {
+        // The APIC has CR8, for one.
+        vp.register_page.invalidate();
+    }
     let done = match (args.type_, set) {
         (vp_state::LAPIC, false) => {
             let mut bytes = user::buffer(PAGE_SIZE)?;

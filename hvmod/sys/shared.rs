@@ -72,6 +72,55 @@ impl<T: Plain + Copy> Shared<T> {
     }
 }
 
+/// A page of its own that programs have mapped: anything can be there at any time, so it is read
+/// and written word by word.
+pub(crate) struct SharedWords(Page);
+
+impl SharedWords {
+    /// Words of a page.
+    const COUNT: usize = 512;
+
+    /// A cleared one.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self(Page::new()?))
+    }
+
+    /// Address in the kernel, for a mapping.
+    pub(crate) fn address(&self) -> NonNull<u8> {
+        self.0.address()
+    }
+
+    /// Reads a word.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such word.
+    #[inline]
+    pub(crate) fn get(&self, index: usize) -> u64 {
+        assert!(index < Self::COUNT);
+        // SAFETY: Inside the page; volatile, since programs write there.
+        unsafe { self.0.address().cast::<u64>().add(index).read_volatile() }
+    }
+
+    /// Writes a word.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such word.
+    #[inline]
+    pub(crate) fn set(&self, index: usize, value: u64) {
+        assert!(index < Self::COUNT);
+        // SAFETY: Inside the page; volatile, since programs read and write there.
+        unsafe {
+            self.0
+                .address()
+                .cast::<u64>()
+                .add(index)
+                .write_volatile(value)
+        };
+    }
+}
+
 impl<T: Plain> Deref for Shared<T> {
     type Target = T;
 

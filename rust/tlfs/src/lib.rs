@@ -27,6 +27,7 @@ pub mod pod;
 pub mod processor;
 pub mod property;
 pub mod register;
+pub mod register_page;
 pub mod segment;
 pub mod state;
 pub mod status;

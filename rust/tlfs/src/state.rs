@@ -209,7 +209,7 @@ impl View<'_> {
                 if value.low & !RFLAGS_VALID != 0 {
                     return bad;
                 }
-                self.run.rflags = value.low | 2;
+                self.run.rflags = legal_flags(value.low);
             }
             n::ES..=n::TR => *self.segment(name) = SegmentRegister::from(value).into(),
             n::GDTR => self.registers.gdtr = TableRegister::from(value).into(),
@@ -311,8 +311,13 @@ pub fn pending_page_fault(name: u32, value: RegisterValue) -> Option<u64> {
 
 const EVENT_VALID: u32 = 1 << 31;
 
+/// RFLAGS without bits that do not exist, and with the one that always is set.
+pub(super) fn legal_flags(value: u64) -> u64 {
+    value & RFLAGS_VALID | 2
+}
+
 /// VMCS format to `union hv_x64_pending_interruption_register`.
-fn pending_interruption(event: u32, error: u32) -> u64 {
+pub(super) fn pending_interruption(event: u32, error: u32) -> u64 {
     if event & EVENT_VALID == 0 {
         return 0;
     }
@@ -344,7 +349,7 @@ fn event_from_pending(value: u64) -> HvResult<(u32, u32)> {
     Ok((event, (value >> 32) as u32))
 }
 
-fn interrupt_state(interruptibility: u32) -> u64 {
+pub(super) fn interrupt_state(interruptibility: u32) -> u64 {
     let shadow = interruptibility & (STI_BLOCKED | MOV_SS_BLOCKED) != 0;
     u64::from(shadow) | u64::from(interruptibility & NMI_BLOCKED != 0) << 1
 }

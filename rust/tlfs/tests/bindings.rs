@@ -225,6 +225,20 @@ fn property_codes() {
     }
 }
 
+#[test]
+fn register_classes() {
+    use tlfs::register_page::dirty;
+    for (ours, theirs) in [
+        (dirty::GENERAL, HV_X64_REGISTER_CLASS_GENERAL),
+        (dirty::IP, HV_X64_REGISTER_CLASS_IP),
+        (dirty::XMM, HV_X64_REGISTER_CLASS_XMM),
+        (dirty::SEGMENT, HV_X64_REGISTER_CLASS_SEGMENT),
+        (dirty::FLAGS, HV_X64_REGISTER_CLASS_FLAGS),
+    ] {
+        assert_eq!(ours, 1 << theirs);
+    }
+}
+
 /// The bit by which `mshv-ioctls` learns that it may ask for assignable features.
 #[test]
 fn capability_bit() {

@@ -133,7 +133,8 @@ fn same_as_the_kernel() {
 }
 
 fn structures(c: &mut Checks) {
-    use tlfs::{hvcall::*, lapic::*, message::*, mshv::*, register::*, segment::*};
+    use tlfs::{hvcall::*, lapic::*, message::*, mshv::*, register::*};
+    use tlfs::{register_page::*, segment::*};
     layout!(c, CreatePartition, "struct mshv_create_partition",
         { pt_flags => "pt_flags", pt_isolation => "pt_isolation" });
     layout!(c, CreatePartitionV2, "struct mshv_create_partition_v2", {
@@ -209,6 +210,14 @@ fn structures(c: &mut Checks) {
     });
     layout!(c, ApicEoiMessage, "struct hv_x64_apic_eoi_message",
         { vp_index => "vp_index", interrupt_vector => "interrupt_vector" });
+    layout!(c, RegisterPage, "struct hv_vp_register_page", {
+        version => "version", isvalid => "isvalid", dirty => "dirty", gpr => "rax", rip => "rip",
+        rflags => "rflags", xmm => "xmm0", segments => "es", cr0 => "cr0", cr3 => "cr3",
+        cr4 => "cr4", cr8 => "cr8", efer => "efer", dr7 => "dr7",
+        pending_interruption => "pending_interruption", interrupt_state => "interrupt_state",
+        instruction_emulation_hints => "instruction_emulation_hints", xfem => "xfem",
+        interrupt_vectors => "interrupt_vectors",
+    });
     // Not in the kernel's headers: see `bindings.rs`.
     let _ = size_of::<LapicState>();
 }

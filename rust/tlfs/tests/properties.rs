@@ -117,6 +117,29 @@ proptest! {
         prop_assert_eq!(SegmentRegister::from(value), register);
     }
 
+    /// What the page shows and takes back is what was there.
+    #[test]
+    fn register_page(gpr: [u64; 16], rip: u64, rflags: u64, segments in [(); 6].map(|()| segment())) {
+        use tlfs::register_page::{self as page, dirty};
+        let mut vp = Vp::new();
+        (vp.run.gpr, vp.run.rip, vp.run.rflags) = (gpr, rip, rflags & 0x3f_7fd5 | 2);
+        let places: [Segment; 6] = segments.map(Segment::from);
+        [vp.run.es, vp.run.cs, vp.run.ss, vp.run.ds, vp.run.fs, vp.run.gs] = places;
+        let words = std::cell::RefCell::new([0u64; 512]);
+        page::show(&vp.run, |index, value| words.borrow_mut()[index] = value);
+        let get = |index: usize| words.borrow()[index];
+        prop_assert_eq!(page::take_segments(get), places);
+        let mut back = Vp::new();
+        page::take_general(dirty::SEGMENT | dirty::XMM, get, &mut back.run);
+        prop_assert_eq!(back.run.gpr, [0; 16]);
+        page::take_general(dirty::GENERAL | dirty::IP | dirty::FLAGS, get, &mut back.run);
+        prop_assert_eq!(
+            (back.run.gpr, back.run.rip, back.run.rflags),
+            (vp.run.gpr, vp.run.rip, vp.run.rflags)
+        );
+        prop_assert_eq!(words.borrow()[page::HEAD], 0);
+    }
+
     #[test]
     fn plain_registers_keep_their_value(values: [u64; 8]) {
         let mut vp = Vp::new();
