@@ -17,7 +17,7 @@ pub enum Error {
         path.display()
     )]
     NotAKernel { path: PathBuf },
-    #[error("the kernel {} is damaged or of a kind not supported: {cause}", path.display())]
+    #[error("the kernel {} is damaged, or of a kind not supported: {cause}", path.display())]
     BadKernel { path: PathBuf, cause: String },
     #[error(
         "the kernel {} needs {need} MiB of memory and the guest has {have} MiB: give it more \

@@ -39,6 +39,16 @@ pub fn load(
     };
     let mut file = open(&payload.kernel, "kernel")?;
     let preferred = header(&payload.kernel)?;
+    let length = file
+        .metadata()
+        .map_err(|cause| bad(cause.to_string()))?
+        .len();
+    let stated = stated_length(&preferred);
+    if length < stated {
+        return Err(bad(format!(
+            "it is cut short, at {length} of {stated} bytes"
+        )));
+    }
     let low_end = size.min(HOLE);
     // Where the kernel wants to be it need not move itself; elsewhere it will.
     let load = preferred.pref_address.max(layout::HIGH_START);
@@ -99,6 +109,15 @@ pub fn load(
     cpu.set(Gpr::Rsp, boot::STACK);
     cpu.set(Gpr::Rsi, boot::ZERO_PAGE);
     Ok(cpu)
+}
+
+/// How long the file is by its own account.
+fn stated_length(header: &setup_header) -> u64 {
+    let setup_sectors = match header.setup_sects {
+        0 => 4,
+        stated => u64::from(stated),
+    };
+    (setup_sectors + 1) * 512 + u64::from(header.syssize) * 16
 }
 
 /// The setup header, before it is known where the kernel goes.
@@ -329,6 +348,13 @@ mod tests {
             let error = boot_in(32 * MIB, &files(bytes, None, None)).unwrap_err();
             assert!(error.to_string().contains(word), "{error}");
         }
+        let cut = image(&[0; 100], |header| header.syssize = 7);
+        let error = boot_in(32 * MIB, &files(&cut, None, None)).unwrap_err();
+        assert!(error.to_string().contains("damaged"), "{error}");
+        assert!(
+            error.to_string().contains("at 1124 of 1136 bytes"),
+            "{error}"
+        );
         let old = image(b"", |header| header.xloadflags = 0);
         let error = boot_in(32 * MIB, &files(&old, None, None)).unwrap_err();
         assert!(error.to_string().contains("64-bit entry"), "{error}");

@@ -45,8 +45,8 @@ fn elf(entry: u32, segments: &[Segment]) -> Vec<u8> {
     file.resize(16, 0);
     let half = |file: &mut Vec<u8>, value: u16| file.extend_from_slice(&value.to_le_bytes());
     let word = |file: &mut Vec<u8>, value: u32| file.extend_from_slice(&value.to_le_bytes());
-    half(&mut file, ET_EXEC.into());
-    half(&mut file, EM_386.into());
+    half(&mut file, ET_EXEC);
+    half(&mut file, EM_386);
     for value in [1, entry, 52, 0, 0] {
         word(&mut file, value);
     }
