@@ -6,6 +6,7 @@
 #include <linux/mshv.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "../../include/uapi/linux/hvmod.h"
@@ -68,7 +69,18 @@ struct set_registers {
 	} element[2];
 } __packed;
 
+/* The beginning of struct hv_vp_register_page. */
+struct register_page {
+	uint16_t version;
+	uint8_t valid;
+	uint8_t reserved;
+	uint32_t dirty;		/* bit 0: general registers, bit 1: RIP */
+	uint64_t gpr[16];
+	uint64_t rip;
+};
+
 static int device, vp;
+static struct register_page *registers;	/* NULL if there is none */
 static union {
 	struct mshv_run_vp run;
 	struct message message;
@@ -106,9 +118,16 @@ static void create(void *ram, void *reset_page)
 	vp = ioctl(partition, MSHV_CREATE_VP, &first);
 	if (vp < 0)
 		die("MSHV_CREATE_VP: %s", strerror(errno));
+	registers = mmap(NULL, MSHV_HV_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, vp,
+			 MSHV_VP_MMAP_OFFSET_REGISTERS * MSHV_HV_PAGE_SIZE);
+	if (registers == MAP_FAILED)
+		registers = NULL;
 }
 
-/* Goes behind the instruction that was intercepted; a read also sets RAX. */
+/*
+ * Goes behind the instruction that was intercepted; a read also sets RAX. By the
+ * register page, as VMMs do, or by a hypercall where there is none.
+ */
 static void complete(unsigned int length, int reads, uint32_t answer)
 {
 	struct set_registers input = {
@@ -122,6 +141,15 @@ static void complete(unsigned int length, int reads, uint32_t answer)
 		.in_ptr = (uintptr_t)&input,
 	};
 
+	if (registers && registers->valid) {
+		registers->rip = input.element[0].low;
+		registers->dirty |= 2;
+		if (reads) {
+			registers->gpr[0] = answer;
+			registers->dirty |= 1;
+		}
+		return;
+	}
 	if (ioctl(vp, MSHV_ROOT_HVCALL, &call))
 		die("HVCALL_SET_VP_REGISTERS: %s, status %#x", strerror(errno), call.status);
 }
