@@ -1,19 +1,22 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# guest.sh [RUNS]: the stock kernel as a guest, RUNS times with each size of memory in one
-# load of the module; its clock, its console, its ways to end.
+# guest.sh [short]: the stock kernel as a guest, again and again in one load of the module:
+# its memory, its clock, its console, its ways to end. Short: only once.
 . ./tap.sh
 
-runs=${1:-3}
-[ -z "$SOAK" ] || runs=$((runs * 20))
+short=$1
+rounds=1
+[ -z "$SOAK" ] || rounds=20
 out=/tmp/guest.out
+# As for the root: Linux mistakes the speed of the emulated machine's clock. The rest saves time.
+lab="tsc_early_khz=50000 nowatchdog audit=0 apparmor=0 random.trust_cpu=on cryptomgr.notests"
 
 # boot MEMORY TEST [OPTION...]: sets $status
 boot() {
 	size=$1 test=$2
 	shift 2
 	./hvctl run --kernel vmlinuz --initrd initrd --memory "$size" --timeout 280 \
-		--cmdline "console=ttyS0 quiet panic=-1 test=$test" "$@" >$out 2>$out.err
+		--cmdline "console=ttyS0 panic=-1 $lab test=$test" "$@" >$out 2>$out.err
 	status=$?
 	tr -d '\r' <$out >$out.lines
 }
@@ -40,7 +43,7 @@ log_mark
 
 memory_is_near() {
 	told=$(says memory | sed 's/ KiB//')
-	[ "${told:-0}" -gt $(($1 * 1024 * 6 / 10)) ] && [ "$told" -le $(($1 * 1024)) ]
+	[ "${told:-0}" -gt $(($1 * 1024 / 2)) ] && [ "$told" -le $(($1 * 1024)) ]
 }
 
 time_advances() {
@@ -53,44 +56,71 @@ date_is_ours() {
 	[ "${first:-0}" -gt $((now - 3600)) ] && [ "$first" -lt $((now + 3600)) ]
 }
 
-for memory in 128 512; do
-	run=1
-	while [ $run -le "$runs" ]; do
-		what="$memory MiB, run $run"
-		boot $memory poweroff </dev/null
-		guest_check "$what: the guest powers off: status 0" [ $status -eq 0 ]
-		if [ $status -ne 0 ]; then
-			run=$((run + 1))
-			continue
+# What every guest must say of itself, whatever it does then.
+said_right() {
+	guest_check "$what: it is the kernel we gave it" [ "$(says uname | awk '{ print $3 }')" = "$(uname -r)" ]
+	guest_check "$what: the processor has the machine's name" [ "$(says model)" = "$model" ]
+	guest_check "$what: it has its memory" memory_is_near "$1"
+	guest_check "$what: it computes" [ "$(says computed)" = 333833500 ]
+	guest_check "$what: its date is ours" date_is_ours
+	guest_check "$what: its clock advances" time_advances
+	guest_check "$what: its kernel complains of nothing" [ "$(says complaints)" = 0 ]
+}
+
+# ends NAME STATUS: false, and the rest of this guest is not asked for, if it does not.
+ends() {
+	guest_check "$what: $1: status $2" [ $status -eq "$2" ]
+	[ $status -eq "$2" ]
+}
+
+# Types when the guest asks for it.
+type_lines() {
+	until grep -q 'guest: test echo' $out 2>/dev/null; do usleep 200000; done
+	sleep 1
+	echo "first line"
+	sleep 1
+	echo "second line"
+	echo end
+	sleep 100
+}
+
+round=1
+while [ $round -le "$rounds" ]; do
+	what="round $round: 128 MiB"
+	boot 128 poweroff </dev/null
+	ends "the guest powers off" 0 && said_right 128
+
+	if [ -z "$short" ]; then
+		what="round $round: 128 MiB, typed at"
+		rm -f $out /tmp/typed
+		mkfifo /tmp/typed
+		type_lines >/tmp/typed & typist=$!
+		boot 128 echo </tmp/typed
+		kill $typist 2>/dev/null
+		if ends "the guest powers off" 0; then
+			said_right 128
+			guest_check "$what: both lines came" [ "$(says read | head -n 2 | tr '\n' '|')" = "first line|second line|" ]
+			guest_check "$what: by interrupts" [ "$(says 'serial interrupts')" -gt 0 ]
 		fi
-		guest_check "$what: it is the kernel we gave it" [ "$(says uname | awk '{ print $3 }')" = "$(uname -r)" ]
-		guest_check "$what: the processor has the machine's name" [ "$(says model)" = "$model" ]
-		guest_check "$what: it has its memory" memory_is_near $memory
-		guest_check "$what: it computes" [ "$(says computed)" = 333833500 ]
-		guest_check "$what: its date is ours" date_is_ours
-		guest_check "$what: its clock advances" time_advances
-		guest_check "$what: it slept for 2 s" [ "$(says slept)" -ge 2 -a "$(says slept)" -le 4 ]
-		guest_check "$what: its kernel complains of nothing" [ "$(says complaints)" = 0 ]
-		run=$((run + 1))
-	done
+
+		what="round $round: 128 MiB, rebooting"
+		boot 128 reboot </dev/null
+		if ends "the run ends at the reset" 4; then
+			said_right 128
+			guest_check "$what: hvctl says so" grep -q "asked for a reset" $out.err
+		fi
+
+		what="round $round: 512 MiB"
+		boot 512 poweroff </dev/null
+		ends "the guest powers off" 0 && said_right 512
+	fi
+	round=$((round + 1))
 done
-
-( sleep 1; echo "first line"; sleep 1; echo "second line"; echo end; sleep 200 ) | {
-	boot 128 echo
-	guest_check "console input: the guest ends" [ $status -eq 0 ]
-	guest_check "console input: both lines came" [ "$(says read | head -n 2 | tr '\n' '|')" = "first line|second line|" ]
-	guest_check "console input: by interrupts" [ "$(says 'serial interrupts')" -gt 0 ]
-	echo "$tap_number $tap_failed" >/tmp/guest.counts
-} &
-echoing=$!
-wait $echoing
-read -r tap_number tap_failed </tmp/guest.counts
-
-boot 128 reboot </dev/null
-guest_check "a reboot ends the run with status 4" [ $status -eq 4 ]
-guest_check "and hvctl says so" grep -q "asked for a reset" $out.err
-boot 128 crash </dev/null
-guest_check "a panic with panic=-1 is a reset" [ $status -eq 4 ]
+if [ -n "$SOAK" ]; then
+	what=panic
+	boot 128 crash </dev/null
+	ends "a panic with panic=-1 is a reset" 4
+fi
 
 check "exits were counted" sh -c './hvctl info | grep -q -i -E "cpuid|port|i/o"'
 check "no partition is left" sh -c '! ./hvctl info --json | tr -d " \n" | grep -q "\"partitions\":\[{"'
