@@ -172,7 +172,11 @@ fn set_rest(
     let mut result = Ok(());
     while limit > start {
         match set_all(vp, state, start..limit, assoc) {
-            Ok(()) => break,
+            Ok(()) => {
+                // A VP that is halted may have something to do now.
+                vp.waiter.wake();
+                break;
+            }
             Err((index, status)) => {
                 limit = index.min(limit - 1);
                 result = Err(status);

@@ -77,6 +77,10 @@ pub(super) fn ioctl(vp: &Vp, arg: usize, set: bool) -> Result<isize> {
         _ => Err(HvStatus::INVALID_PARAMETER),
     };
     done.map_err(|status| Error::from_errno(-status.errno()))??;
+    if set {
+        // A VP that is halted may have an interrupt now.
+        vp.waiter.wake();
+    }
     Ok(0)
 }
 
