@@ -137,7 +137,7 @@ pub(super) fn passthrough(mut target: Target<'_>, arg: usize) -> Result<isize> {
     args.status = result.err().map_or(0, |status| status.0);
     user::write(arg, &args)?;
     if let Err(status) = result {
-        return Err(Error::from_errno(-status.errno()));
+        return Err(user::error(status.errno()));
     }
     if args.out_ptr != 0 {
         user::write_bytes(args.out_ptr as usize, output)?;

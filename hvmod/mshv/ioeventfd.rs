@@ -7,6 +7,7 @@ use crate::{
     hvabi::vp::RunPage,
     sys::eventfd::EventFd,
     tlfs::{
+        errno,
         message::Instruction,
         mshv::{ioeventfd_flags, UserIoeventfd},
         store::{self, Store},
@@ -137,7 +138,7 @@ pub(super) fn ioctl(partition: &Partition, arg: usize) -> Result<isize> {
     }
     // As in the kernel's driver, only memory.
     if args.flags & ioeventfd_flags::PIO != 0 {
-        return Err(EOPNOTSUPP);
+        return Err(user::error(errno::EOPNOTSUPP));
     }
     let deassign = args.flags & ioeventfd_flags::DEASSIGN != 0;
     if !deassign {

@@ -138,7 +138,7 @@ impl Partition {
         {
             return Err(EINVAL);
         }
-        Err(Error::from_errno(-HvStatus::INVALID_HYPERCALL_CODE.errno()))
+        Err(user::error(HvStatus::INVALID_HYPERCALL_CODE.errno()))
     }
 }
 

@@ -2,11 +2,15 @@
 
 //! Memory of a partition: regions of user memory mapped at guest physical addresses.
 
+use super::user;
 use crate::{
     hvabi::call::{map_flags, LIST_ITEMS},
     hypercall::{self, PartitionId},
     sys::pin::{self, Kind, PinnedPages},
-    tlfs::mshv::{mem_flags, UserMemRegion},
+    tlfs::{
+        errno,
+        mshv::{mem_flags, UserMemRegion},
+    },
 };
 use kernel::prelude::*;
 
@@ -219,7 +223,7 @@ pub(super) fn map(partition: PartitionId, request: Request) -> Result<Region> {
     match pin::kind(request.user_address, request.pages * PAGE_SIZE) {
         Kind::Nothing => return Err(EINVAL),
         // hvcore gives a child memory only, no devices.
-        Kind::Device => return Err(EOPNOTSUPP),
+        Kind::Device => return Err(user::error(errno::EOPNOTSUPP)),
         Kind::Memory => {}
     }
     let writable = request.flags & mem_flags::WRITABLE != 0;

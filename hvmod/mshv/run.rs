@@ -42,7 +42,7 @@ pub(super) fn ioctl(partition: &Partition, vp: &Vp, arg: usize) -> Result<isize>
 fn run<'a>(partition: &Partition, vp: &'a Vp) -> Result<MutexGuard<'a, State>> {
     let mut state = vp.lock_to_run();
     vp.take_page(&mut state)
-        .map_err(|status| Error::from_errno(-status.errno()))?;
+        .map_err(|status| user::error(status.errno()))?;
     vp.register_page.invalidate();
     state.local.explicit_suspend = false;
     state.local.intercept_suspend = false;

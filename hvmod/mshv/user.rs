@@ -8,6 +8,11 @@ use kernel::{
     uaccess::{UserPtr, UserSlice},
 };
 
+/// An error of [`tlfs::errno`](crate::tlfs::errno), of which some have no name in every kernel.
+pub(super) fn error(errno: i32) -> Error {
+    Error::from_errno(-errno)
+}
+
 /// Reads bytes at `address`.
 pub(super) fn read_bytes(address: usize, bytes: &mut [u8]) -> Result {
     UserSlice::new(UserPtr::from_addr(address), bytes.len())

@@ -255,7 +255,7 @@ pub(super) fn create(partition: &Arc<Partition>, setup: &Setup, arg: usize) -> R
     if partition.vp(index).is_some() {
         return Err(EEXIST);
     }
-    let refused = |status: HvStatus| Err(Error::from_errno(-status.errno()));
+    let refused = |status: HvStatus| Err(user::error(status.errno()));
     if !setup.initialized {
         return refused(HvStatus::INVALID_PARTITION_STATE);
     }

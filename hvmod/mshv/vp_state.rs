@@ -48,7 +48,7 @@ pub(super) fn ioctl(vp: &Vp, arg: usize, set: bool) -> Result<isize> {
     let buffer = args.buf_ptr as usize;
     let mut state = vp.lock();
     vp.take_page(&mut state)
-        .map_err(|status| Error::from_errno(-status.errno()))?;
+        .map_err(|status| user::error(status.errno()))?;
     if set {
         // The APIC has CR8, for one.
         vp.register_page.invalidate();
@@ -76,7 +76,7 @@ pub(super) fn ioctl(vp: &Vp, arg: usize, set: bool) -> Result<isize> {
         // A VP has no synthetic interrupt controller.
         _ => Err(HvStatus::INVALID_PARAMETER),
     };
-    done.map_err(|status| Error::from_errno(-status.errno()))??;
+    done.map_err(|status| user::error(status.errno()))??;
     if set {
         // A VP that is halted may have an interrupt now.
         vp.waiter.wake();
