@@ -13,6 +13,7 @@
 //! | [`device`], [`control`], [`debugfs`] | what programs can ask for |
 //! | [`sys`] | everything that is `unsafe` |
 
+use core::borrow::Borrow;
 use kernel::{miscdevice::MiscDeviceRegistration, prelude::*};
 
 #[path = "../rust/hvabi/src/lib.rs"]
@@ -77,7 +78,8 @@ impl kernel::InPlaceModule for HvMod {
             debugfs <- debugfs::DebugFs::new(sys::loaded::get().ok_or(ENODEV)?),
             partitions: mshv::Service::new()?,
             hvmod <- device::register(),
-            mshv: if module_parameters::mshv.value() != 0 {
+            // Linux 7.2 gives a reference here, 7.3 the value.
+            mshv: if *Borrow::<u8>::borrow(&module_parameters::mshv.value()) != 0 {
                 device::register_mshv(&hvmod)?
             } else {
                 None

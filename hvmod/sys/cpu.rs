@@ -62,9 +62,12 @@ pub(crate) fn run_on<F: FnMut() + Send>(cpu: u32, mut f: F) -> Result {
         // SAFETY: `f` is the pointer below; the caller waits, so it is live and nobody else's.
         unsafe { (*f.cast::<F>())() }
     }
+    // Linux 7.2 has `wait` as an int.
+    #[allow(clippy::useless_conversion)]
+    let wait = true.into();
     // SAFETY: `call::<F>` fits the pointer, which lives until the call ended (`wait`).
     to_result(unsafe {
-        bindings::smp_call_function_single(cpu as c_int, Some(call::<F>), (&raw mut f).cast(), true)
+        bindings::smp_call_function_single(cpu as c_int, Some(call::<F>), (&raw mut f).cast(), wait)
     })
 }
 
