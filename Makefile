@@ -37,7 +37,7 @@ all: module hvctl
 
 module:
 	@hvmod/check-kdir "$(KDIR)" "$(RUSTC)"
-	+@$(MAKE) --no-print-directory -C "$(KDIR)" M=$(CURDIR) MO=$(module-out) $(kbuild-flags) modules
+	+@$(MAKE) --no-print-directory -C "$(KDIR)" M=$(CURDIR) MO=$(module-out) RUSTC="$(RUSTC)" $(kbuild-flags) modules
 	@install -m 644 $(module-out)/hvmod/hvmod.ko $(build)/hvmod.ko
 
 # Static, so that it runs in any root and initramfs.
@@ -49,14 +49,15 @@ hvctl:
 
 clippy:
 	@hvmod/check-kdir "$(KDIR)" "$(RUSTC)"
-	+@$(MAKE) --no-print-directory -C "$(KDIR)" M=$(CURDIR) MO=$(module-out)-clippy CLIPPY=1 modules
+	+@$(MAKE) --no-print-directory -C "$(KDIR)" M=$(CURDIR) MO=$(module-out)-clippy RUSTC="$(RUSTC)" CLIPPY=1 modules
 	+@cd rust && $(CARGO) clippy --target-dir $(cargo-out) -- -D warnings -A clippy::precedence
 	+@cd hvctl-user && $(CARGO) clippy --target-dir $(cargo-out) --locked -- -D warnings -A clippy::precedence
 
 endif
 
 install: module hvctl
-	+@$(MAKE) --no-print-directory -C "$(KDIR)" M=$(CURDIR) MO=$(module-out) modules_install
+	+@$(MAKE) --no-print-directory -C "$(KDIR)" M=$(CURDIR) MO=$(module-out) RUSTC="$(RUSTC)" \
+		INSTALL_MOD_PATH="$(or $(INSTALL_MOD_PATH),$(DESTDIR))" modules_install
 	install -D -m 755 $(build)/hvctl $(DESTDIR)$(PREFIX)/bin/hvctl
 	install -D -m 644 hvctl-user/hvctl/man/hvctl.1 $(DESTDIR)$(PREFIX)/share/man/man1/hvctl.1
 	install -D -m 644 include/uapi/linux/hvmod.h $(DESTDIR)$(PREFIX)/include/linux/hvmod.h
