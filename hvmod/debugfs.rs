@@ -57,7 +57,8 @@ impl Writer for Lps {
             };
             writeln!(
                 f,
-                "lp {lp} cpu {cpu} apic {} active {} runs {} hypercalls {} nmis {} denied {} flushes {}",
+                "lp {lp} cpu {cpu} apic {} active {} runs {} hypercalls {} nmis {} denied {} \
+                 flushes {}",
                 stats.apic_id,
                 stats.active,
                 stats.child_runs,

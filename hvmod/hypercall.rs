@@ -255,8 +255,8 @@ pub(crate) fn vp_set(
     call(Call::VpSet, arguments)
 }
 
-/// Asserts an interrupt: `word` as in [`interrupt`](crate::hvabi::call::interrupt); gives the set of
-/// VPs that it went to. Any context.
+/// Asserts an interrupt: `word` as in [`interrupt`](crate::hvabi::call::interrupt); gives the set
+/// of VPs that it went to. Any context.
 pub(crate) fn assert_interrupt(
     partition: PartitionId,
     word: u64,
@@ -284,8 +284,8 @@ fn status_of(answer: &Answer) -> Status {
     status
 }
 
-/// Calls until hvcore wants neither other LPs to pass by nor memory of its own, and `again` does not
-/// say so.
+/// Calls until hvcore wants neither other LPs to pass by nor memory of its own, and `again` does
+/// not say so.
 fn repeat(attempt: impl Fn() -> (Status, u64), again: impl Fn(Status) -> bool) -> (Status, u64) {
     let mut answer = attempt();
     for _ in 1..ATTEMPTS {

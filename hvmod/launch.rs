@@ -246,8 +246,8 @@ impl Hotplug for Launched {
 
 impl Events for Launched {
     fn going_down() {
-        // Firmware and a kernel started by kexec expect processors outside VMX operation. They would
-        // live with hvcore beneath them, but nobody would take it away.
+        // Firmware and a kernel started by kexec expect processors outside VMX operation. They
+        // would live with hvcore beneath them, but nobody would take it away.
         hypercall::destroy_all();
         let _lock = HotplugLock::new();
         for lp in 0..lps::count() {

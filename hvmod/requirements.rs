@@ -45,8 +45,8 @@ pub(crate) fn check() -> Result {
     let feature_control = vmx_msr(VmxMsr::FeatureControl);
     if feature_control & 0b101 != 0b101 {
         pr_err!(
-            "the firmware switched VMX off (IA32_FEATURE_CONTROL is {feature_control:#x}): enable Intel \
-             virtualization (VT-x, VMX) in the firmware's setup, then switch off and on\n"
+            "the firmware switched VMX off (IA32_FEATURE_CONTROL is {feature_control:#x}): enable \
+             Intel virtualization (VT-x, VMX) in the firmware's setup, then switch off and on\n"
         );
         return Err(EPERM);
     }
@@ -57,7 +57,10 @@ pub(crate) fn check() -> Result {
     capabilities()?;
     in_use()?;
     if let Some(cpu) = (MAX_LPS as u32..cpu::limit()).find(|&cpu| cpu::is_online(cpu)) {
-        pr_err!("hvmod serves {MAX_LPS} processors, and CPU {cpu} is online: boot with nr_cpus={MAX_LPS}\n");
+        pr_err!(
+            "hvmod serves {MAX_LPS} processors, and CPU {cpu} is online: boot with \
+             nr_cpus={MAX_LPS}\n"
+        );
         return Err(ENODEV);
     }
     Ok(())
@@ -77,7 +80,10 @@ fn no_vmx() -> Error {
             "this virtual machine has no VMX: enable nested virtualization for it on its host\n"
         );
     } else if intel {
-        pr_err!("this processor has no VMX, or the firmware hides it: look for VT-x in the firmware's setup\n");
+        pr_err!(
+            "this processor has no VMX, or the firmware hides it: look for VT-x in the firmware's \
+             setup\n"
+        );
     } else {
         pr_err!("hvmod needs an Intel processor with VMX, and this is another one\n");
     }
@@ -123,8 +129,8 @@ fn in_use() -> Result {
         u32::MAX => Ok(()),
         cpu => {
             pr_err!(
-                "VMX is in use on CPU {cpu}, probably by KVM: end its virtual machines and unload it (modprobe \
-                 -r kvm_intel)\n"
+                "VMX is in use on CPU {cpu}, probably by KVM: end its virtual machines and unload it \
+                 (modprobe -r kvm_intel)\n"
             );
             Err(EBUSY)
         }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Looks each second whether hvcore has something bad to say, so that it comes to the kernel log even
-//! where nobody asks for it.
+//! Looks each second whether hvcore has something bad to say, so that it comes to the kernel log
+//! even where nobody asks for it.
 
 use crate::{
     hypercall,

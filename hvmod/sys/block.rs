@@ -64,8 +64,8 @@ impl Block {
         Self::allocate(pages, false)
     }
 
-    /// Allocates `pages` pages and charges them to the caller's cgroup. Large ones are not to be had
-    /// that way.
+    /// Allocates `pages` pages and charges them to the caller's cgroup. Large ones are not to be
+    /// had that way.
     pub(crate) fn new_accounted(pages: usize) -> Result<Self> {
         Self::allocate(pages, true)
     }
@@ -129,8 +129,8 @@ impl Block {
         (0..self.pages).map(move |page| start + (page * PAGE_SIZE) as u64)
     }
 
-    /// Gives the pages away: from now on each is for itself, and only its physical address says that
-    /// there is one.
+    /// Gives the pages away: from now on each is for itself, and only its physical address says
+    /// that there is one.
     pub(crate) fn give_away(self) {
         let _ = ManuallyDrop::new(self);
     }
