@@ -43,7 +43,8 @@ pub(crate) fn check() -> Result {
         return Err(no_vmx());
     }
     let feature_control = vmx_msr(VmxMsr::FeatureControl);
-    if feature_control & 0b101 != 0b101 {
+    // Locked without VMX outside SMX. If it is not locked hvcore sets both.
+    if feature_control & 0b101 == 0b001 {
         pr_err!(
             "the firmware switched VMX off (IA32_FEATURE_CONTROL is {feature_control:#x}): enable \
              Intel virtualization (VT-x, VMX) in the firmware's setup, then switch off and on\n"
@@ -129,8 +130,8 @@ fn in_use() -> Result {
         u32::MAX => Ok(()),
         cpu => {
             pr_err!(
-                "VMX is in use on CPU {cpu}, probably by KVM: end its virtual machines and unload it \
-                 (modprobe -r kvm_intel)\n"
+                "VMX is in use on CPU {cpu}, probably by KVM: end its virtual machines and unload \
+                 it (modprobe -r kvm_intel)\n"
             );
             Err(EBUSY)
         }
