@@ -11,7 +11,7 @@ import tempfile
 
 from . import cache
 
-KEPT = 12
+KEPT = 20  # of some 200 MiB each; the longest unused go first
 
 
 class Checkpoint:
