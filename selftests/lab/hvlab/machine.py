@@ -7,7 +7,6 @@ kernel's console, and the command's output.
 
 import ctypes
 import os
-import pathlib
 import signal
 import subprocess
 
