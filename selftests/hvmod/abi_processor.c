@@ -70,7 +70,7 @@ static void leaves(void)
 	__cpuid(0, host.eax, host.ebx, host.ecx, host.edx);
 	tap(guest.ebx == host.ebx && guest.ecx == host.ecx && guest.edx == host.edx,
 	    "CPUID: the vendor is the machine's");
-	tap(guest.eax >= 7 && guest.eax <= host.eax, "CPUID: the greatest leaf is plausible");
+	tap(guest.eax >= 7 && guest.eax <= 0x20, "CPUID: the greatest leaf is plausible");
 	guest = guest_leaf(&p, 1, 0);
 	__cpuid(1, host.eax, host.ebx, host.ecx, host.edx);
 	tap_equal("CPUID: the model is the machine's", guest.eax, host.eax);

@@ -82,7 +82,6 @@ def check(report, name, argv, directory=TOP):
 
 
 def formatter(report, lab):
-    """rustfmt, of the same version everywhere: the lab's, where there is one."""
     check(report, "rustfmt", command(lab, "make", "--no-print-directory", "fmt-check"))
 
 
@@ -100,7 +99,7 @@ def tests(report, wanted, have_lab):
             report.skip(f"{name}: cargo test", "neither this machine nor the lab has cargo")
     if wanted("fmt"):
         if have_lab or shutil.which("rustfmt"):
-            formatter(report, have_lab)
+            formatter(report, lab=not (here and shutil.which("rustfmt")))
         else:
             report.skip("rustfmt", "there is none, and no lab")
     if wanted("clippy"):
