@@ -7,11 +7,8 @@ use crate::{
     hvabi::ABI_VERSION,
     hypercall,
     loader::Core,
-    lps, mshv,
-    sys::{
-        processor::{vmx_msr, VmxMsr},
-        uapi::{Caps, Info, LpInfo, PartitionInfo, ReadLog, Record},
-    },
+    lps, mshv, requirements,
+    sys::uapi::{Caps, Info, LpInfo, PartitionInfo, ReadLog, Record},
 };
 use core::mem::size_of;
 use kernel::{
@@ -60,8 +57,7 @@ pub(crate) fn ioctl(core: &Core, cmd: u32, arg: usize) -> Result<isize> {
 }
 
 fn caps() -> Caps {
-    // SDM vol. 3, 25.6.2: APIC-register virtualization.
-    let children = if vmx_msr(VmxMsr::ProcbasedCtls2) >> 32 & 1 << 8 != 0 {
+    let children = if requirements::children() {
         CAP_CHILDREN
     } else {
         0

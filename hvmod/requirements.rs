@@ -91,10 +91,20 @@ fn no_vmx() -> Error {
     ENODEV
 }
 
+/// 1 if the processor virtualizes APIC registers (SDM vol. 3, 25.6.2), which children need. Found
+/// before the launch, after which Linux can not read these MSRs.
+static CHILDREN: Atomic<u32> = Atomic::new(0);
+
+/// Whether VPs can run on this machine.
+pub(crate) fn children() -> bool {
+    CHILDREN.load(Relaxed) != 0
+}
+
 /// Checks the parts of VMX without which hvcore does not do. hvcore checks again, and more.
 fn capabilities() -> Result {
     let secondary = vmx_msr(VmxMsr::ProcbasedCtls2) >> 32;
     let ept_vpid = vmx_msr(VmxMsr::EptVpidCap);
+    CHILDREN.store(u32::from(secondary >> 8 & 1 != 0), Relaxed);
     // SDM vol. 3, 25.6.2 and appendix A.10.
     let needed = [
         (secondary, 1, "EPT"),
