@@ -7,7 +7,7 @@ use crate::{
     loader::Core,
 };
 use kernel::{
-    fmt,
+    fmt::{self, Write},
     prelude::*,
     sync::atomic::{Atomic, Relaxed},
 };
@@ -80,9 +80,17 @@ impl fmt::Display for Line<'_> {
             "{:>6} {:>18} lp{} {}: ",
             record.seq, record.tsc, record.lp, level
         )?;
+        // A panic's message has line ends.
         text.utf8_chunks()
-            .try_for_each(|chunk| f.write_str(chunk.valid()))
+            .flat_map(|chunk| chunk.valid().chars())
+            .map(|char| if char.is_control() { ' ' } else { char })
+            .try_for_each(|char| f.write_char(char))
     }
+}
+
+/// Begins anew, with the empty log of another hvcore.
+pub(crate) fn begin() {
+    NEXT.store(1, Relaxed);
 }
 
 /// Copies errors that were not seen yet to the kernel log. Whether hvcore says there that it died.

@@ -60,8 +60,10 @@ impl Launched {
                 {
                     pool_factor *= 2
                 }
-                Err(Failure::Core(outcome)) => return Err(explain(&outcome)),
-                Err(Failure::Linux(error)) => return Err(error),
+                Err(failure) => {
+                    core_log::forward_all(&core);
+                    return Err(explain(&failure));
+                }
             }
         }
     }
@@ -102,7 +104,6 @@ fn launch(core: &Arc<Core>) -> Result<Launched, Failure> {
     let lock = HotplugLock::new();
     for cpu in (0..cpu::limit()).filter(|&cpu| cpu::is_online(cpu)) {
         if let Err(failure) = enter(core, cpu) {
-            core_log::forward_all(core);
             let left = (0..lps::count()).filter(|&lp| !leave(lp)).count();
             if left != 0 {
                 keep(core, left);
@@ -199,8 +200,12 @@ fn wake_offline() -> KVec<u32> {
     woken
 }
 
-/// Says what hvcore had against it.
-fn explain(outcome: &Outcome) -> Error {
+/// Says what hvcore had against it, if it was hvcore.
+fn explain(failure: &Failure) -> Error {
+    let outcome = match failure {
+        Failure::Core(outcome) => outcome,
+        Failure::Linux(error) => return *error,
+    };
     let detail = outcome.detail;
     match Status::from_raw(outcome.status) {
         Some(Status::Unsupported) => {
@@ -235,10 +240,7 @@ impl Hotplug for Launched {
             Err(failure) => {
                 core_log::forward(&core);
                 pr_err!("CPU {cpu} cannot join the root partition and stays offline\n");
-                Err(match failure {
-                    Failure::Core(outcome) => explain(&outcome),
-                    Failure::Linux(error) => error,
-                })
+                Err(explain(&failure))
             }
         }
     }

@@ -3,6 +3,7 @@
 //! Puts hvcore's image into memory and builds what it needs to run: see `hvabi::boot`.
 
 use crate::{
+    core_log,
     hvabi::{
         boot::{
             stack_top, CoreInfo, ImageHeader, LeaveFrame, DIRECT_BASE, DIRECT_SIZE, ENTRY_CR4_KEEP,
@@ -68,6 +69,7 @@ impl Core {
             leave_spa: frames.spa(),
         };
         block.write(layout.pool as usize, &info)?;
+        core_log::begin();
         Ok(Self {
             block,
             layout,
