@@ -37,7 +37,11 @@ impl<const N: usize> Small<N> {
         let mut bytes = MaybeUninit::<[u64; N]>::uninit();
         // SAFETY: There is room for `count` bytes.
         let read = unsafe {
-            hvmod_user_read(bytes.as_mut_ptr().cast(), address as c_ulong, count as c_ulong)
+            hvmod_user_read(
+                bytes.as_mut_ptr().cast(),
+                address as c_ulong,
+                count as c_ulong,
+            )
         };
         if !read {
             return Err(EFAULT);
