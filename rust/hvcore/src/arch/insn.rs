@@ -6,13 +6,14 @@
 //! (CR3, CR4, descriptor tables) are used in this layer only and marked so.
 
 use core::arch::asm;
-use core::arch::x86_64::{__cpuid_count, CpuidResult};
+use core::arch::x86_64::CpuidResult;
 
 /// Executes CPUID.
 pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
     // SAFETY: every 64-bit processor has CPUID.
     #[allow(unused_unsafe)]
-    let CpuidResult { eax, ebx, ecx, edx } = unsafe { __cpuid_count(leaf, subleaf) };
+    let CpuidResult { eax, ebx, ecx, edx } =
+        unsafe { core::arch::x86_64::__cpuid_count(leaf, subleaf) };
     [eax, ebx, ecx, edx]
 }
 
