@@ -47,8 +47,7 @@ ALL = [
     Group("run-refusals", [("refusals", "./run_refusals.sh")], needs=WITH_HVCTL),
     Group("run-stopped", [("stopped", "./run_stopped.sh")], needs=WITH_HVCTL),
     Group("guest", [("guest", "./guest.sh")], cpus=1, needs=WITH_HVCTL, timeout=900),
-    Group("guest-2lp", [("guest", "./guest.sh short")], needs=WITH_HVCTL,
-          skip="Bochs goes wrong with a long loop of a guest on two LPs, under KVM too"),
+    Group("guest-2lp", [("guest", "./guest.sh short")], needs=WITH_HVCTL),
     # Another generation of processors: with IBT and shadow stacks in the root.
     Group("tigerlake", [("identity", "./identity.sh"), ("load", "./load.sh 3"), *ABI],
           model="tigerlake", needs=WITH_HVCTL),
