@@ -4,10 +4,12 @@
 //!
 //! | what | error |
 //! |---|---|
-//! | hvcore is beneath this kernel already | EEXIST |
 //! | the processor or an outer hypervisor has no VMX, or lacks a part of it | ENODEV |
 //! | the firmware switched VMX off | EPERM |
-//! | somebody else (KVM) uses VMX | EBUSY |
+//! | somebody else uses VMX: KVM, or another hvmod | EBUSY |
+//!
+//! (EEXIST would say more of the last, but it is reserved: modules that are loaded already get it,
+//! and Linux makes it EBUSY when a module's init returns it.)
 
 use crate::{
     hvabi::{call::Missing, CPUID_ROOT_BASE, CPUID_SIGNATURE, MAX_LPS},
@@ -37,7 +39,7 @@ pub(crate) fn in_root() -> bool {
 pub(crate) fn check() -> Result {
     if in_root() {
         pr_err!("hvcore runs beneath this kernel already: unload that hvmod first (rmmod hvmod)\n");
-        return Err(EEXIST);
+        return Err(EBUSY);
     }
     if !has_vmx() {
         return Err(no_vmx());
