@@ -62,6 +62,8 @@ payload wait 124 </dev/null
 says 'time limit'
 payload spin 124 </dev/null
 says 'looping'
+payload spin_masked 124 </dev/null
+says 'looping masked'
 
 # Without the exit port a write there is a write to nothing.
 ./hvctl run --kernel exit.elf --memory 16 --timeout 5 --cmdline 1 >$said 2>&1 </dev/null

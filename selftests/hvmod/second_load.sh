@@ -6,7 +6,7 @@
 load_hvmod
 refused "the same module again: EEXIST" 17 "File exists" insmod ./hvmod.ko
 log_mark
-refused "a copy of another name: EEXIST" 17 "File exists" insmod ./hvmod_copy.ko
+refused "a copy of another name: EBUSY" 16 "Device or resource busy" insmod ./hvmod_copy.ko
 check "and the kernel's log says why" log_says "beneath this kernel already"
 check "and what to do" log_says "rmmod hvmod"
 log_clean "the kernel complained of nothing"

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* A loop without end. (With interrupts on, of which none comes: entered with them off,
- * a guest in Bochs 3.0 is not left for the root's.) */
+/* A loop without end, with interrupts on, of which none comes. */
 #include "payload.h"
 
 main:
