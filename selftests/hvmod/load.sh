@@ -19,6 +19,13 @@ round() {
 check "work without hvmod" ./work
 log_mark
 check "the first round of insmod, work on every LP, rmmod" round
+# Linux keeps some memory of each of the first twenty or so loads, and no more from then on.
+warm=0
+while [ $warm -lt 20 ]; do
+	insmod ./hvmod.ko && unload_hvmod || break
+	warm=$((warm + 1))
+done
+check "twenty quick rounds" [ $warm -eq 20 ]
 before=$(free_kib)
 number=2
 while [ $number -le "$rounds" ]; do
@@ -31,8 +38,9 @@ log_clean "the kernel complained of nothing"
 after=$(free_kib)
 lost=$((before - after))
 echo "# $lost KiB less memory is free than before"
-# What Linux itself keeps now and then is less than this; hvmod's memory is more.
-check "memory came back" [ $lost -lt 8192 ]
+# Free memory goes up and down by half of this; a load takes more than 1.5 MiB, so that twenty
+# which gave nothing back would show.
+check "memory came back" [ $lost -lt 16384 ]
 
 # Linux fully working: modules, programs, file systems, the network, time.
 check "work after hvmod" ./work
