@@ -69,11 +69,16 @@ pub fn run(lp: &mut Lp) -> Failed {
 /// A root that called hvcore gets an answer also if hvcore died.
 pub fn answer_dead_call(lp: &mut Lp) {
     // The current VMCS may be a child's.
-    if insn::vmptrld(lp.vmcs).is_ok() && vmcs::EXIT_REASON.read() == reason::VMCALL {
-        lp.gpr[RAX] = Status::CoreDead as u64;
-        lp.gpr[RDX] = 0;
+    if insn::vmptrld(lp.vmcs).is_err() || vmcs::EXIT_REASON.read() != reason::VMCALL {
+        return;
+    }
+    // One that is being carried out was skipped before it began.
+    if !lp.in_call {
         event::skip_instruction();
     }
+    lp.in_call = false;
+    lp.gpr[RAX] = Status::CoreDead as u64;
+    lp.gpr[RDX] = 0;
 }
 
 #[inline(always)]
@@ -171,7 +176,9 @@ fn vmcall(lp: &mut Lp) {
     }
     lp.stats.get().hypercalls += 1;
     event::skip_instruction();
+    lp.in_call = true;
     hypercall::dispatch(lp);
+    lp.in_call = false;
 }
 
 fn xsetbv(lp: &mut Lp) {

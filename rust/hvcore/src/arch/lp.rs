@@ -67,6 +67,8 @@ pub struct Lp {
     tables: Tables,
     /// An NMI waits for an entry that injects nothing else.
     pub nmi_later: bool,
+    /// A hypercall of the root is being carried out; its VMCALL was skipped.
+    pub in_call: bool,
     /// A machine check came while a child ran.
     pub machine_check: bool,
     /// After INIT, before SIPI.
@@ -100,6 +102,7 @@ impl Lp {
             idt: pages.idt,
             tables: Tables::EMPTY,
             nmi_later: false,
+            in_call: false,
             machine_check: false,
             waits_for_sipi: false,
             parked: None,
