@@ -28,7 +28,7 @@ pub mod group {
     pub const CR8: u64 = 1 << 2;
     /// `xcr0`, `xss`.
     pub const XCR: u64 = 1 << 3;
-    /// `star` to `tsc_aux`.
+    /// `syscall`.
     pub const SYSCALL: u64 = 1 << 4;
     /// `sysenter_cs`, `sysenter_esp`, `sysenter_eip`, `pat`.
     pub const SYSENTER: u64 = 1 << 5;
@@ -62,6 +62,18 @@ pub struct Table {
     pub reserved: u32,
 }
 
+/// The MSRs of SYSCALL and SWAPGS, and IA32_TSC_AUX.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Syscall {
+    pub star: u64,
+    pub lstar: u64,
+    pub cstar: u64,
+    pub sfmask: u64,
+    pub kernel_gs_base: u64,
+    pub tsc_aux: u64,
+}
+
 /// Registers of a VP besides those in the [`RunPage`](crate::vp::RunPage).
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -86,12 +98,7 @@ pub struct Registers {
     pub xcr0: u64,
     pub xss: u64,
 
-    pub star: u64,
-    pub lstar: u64,
-    pub cstar: u64,
-    pub sfmask: u64,
-    pub kernel_gs_base: u64,
-    pub tsc_aux: u64,
+    pub syscall: Syscall,
 
     pub sysenter_cs: u64,
     pub sysenter_esp: u64,

@@ -20,7 +20,7 @@ use crate::policy::msr::Msr;
 use crate::policy::{self, Gp};
 use crate::vp::Activity;
 use hvabi::log::Level;
-use hvabi::vp::gpr::{RAX, RBX, RCX, RDX, RSP};
+use hvabi::vp::gpr::{RAX, RBX, RCX, RDX};
 use hvabi::vp::ExitKind;
 
 /// Handles an exit, with the child's VMCS current and its state in the processor.
@@ -269,26 +269,16 @@ fn write_msr(run: &mut Run<'_>, index: u32, value: u64) -> Result<Option<Effect>
 
 /// MOV to CR0 or CR4 that touches a bit that is not the child's. CLTS and LMSW never do.
 fn control_register(run: &mut Run<'_>) -> Next {
-    let qualification = vmcs::EXIT_QUALIFICATION.read();
-    let (number, access) = (qualification & 0xf, qualification >> 4 & 3);
-    if access != 0 || (number != 0 && number != 4) {
-        return to_root(run, ExitKind::Unexpected);
-    }
-    let register = (qualification >> 8 & 0xf) as usize;
-    let value = if register == RSP { vmcs::GUEST_RSP.read() } else { run.state.gpr[register] };
     let rules = &config().child_rules;
-    let mode = rules.mode();
-    let write = match number {
-        0 => rules.policy.write_cr0(value, &mode),
-        _ => rules.policy.write_cr4(value, &mode),
+    let write = match rules.attempted(&run.state.gpr) {
+        Some(Ok(write)) => write,
+        Some(Err(Gp)) => return inject(run, Event::GP),
+        None => return to_root(run, ExitKind::Unexpected),
     };
-    let Ok(write) = write else {
-        return inject(run, Event::GP);
-    };
-    if write.load_pdptes && load_pdptes(run, mode.cr3).is_err() {
+    if write.load_pdptes && load_pdptes(run, vmcs::GUEST_CR3.read()).is_err() {
         return inject(run, Event::GP);
     }
-    rules.apply(number, &write);
+    rules.apply(&write);
     if write.flush {
         insn::invvpid_one(run.state.vpid);
     }

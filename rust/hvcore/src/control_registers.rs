@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The control registers of the guest whose VMCS is current, by a policy.
+//! The control registers of the guest whose VMCS is current, by a policy, and the state in which
+//! it starts.
 
+use crate::arch::insn;
 use crate::arch::vmcs::{self, control};
-use crate::policy::cr::{efer, Mode, Policy, Write};
+use crate::policy::cr::{efer, Mode, Policy, Register, Write};
+use crate::policy::Gp;
+use hvabi::vp::gpr::{RDX, RSP};
+use hvabi::vp::Segment;
 
 /// A policy and its way into the VMCS.
 #[derive(Clone, Copy, Debug)]
@@ -35,9 +40,23 @@ impl Rules {
         }
     }
 
-    /// Carries out a write to CR0 or CR4 that the policy allowed.
-    pub fn apply(&self, number: u64, write: &Write) {
-        if number == 0 {
+    /// The write to CR0 or CR4 that the guest exited for, judged by the policy. `None` if it is
+    /// another access: none of those should exit.
+    pub fn attempted(&self, gpr: &[u64; 16]) -> Option<Result<Write, Gp>> {
+        const MOV_TO: u64 = 0;
+        let qualification = vmcs::EXIT_QUALIFICATION.read();
+        let register = (qualification >> 8 & 0xf) as usize;
+        let value = if register == RSP { vmcs::GUEST_RSP.read() } else { gpr[register] };
+        match (qualification >> 4 & 3, qualification & 0xf) {
+            (MOV_TO, 0) => Some(self.policy.write_cr0(value, &self.mode())),
+            (MOV_TO, 4) => Some(self.policy.write_cr4(value, &self.mode())),
+            _ => None,
+        }
+    }
+
+    /// Carries out a write that the policy allowed.
+    pub fn apply(&self, write: &Write) {
+        if write.register == Register::Cr0 {
             vmcs::CR0_SHADOW.write(write.shadow);
             vmcs::GUEST_CR0.write(write.hardware);
             set_efer(write.efer);
@@ -55,6 +74,49 @@ impl Rules {
         vmcs::CR4_SHADOW.write(mode.cr4);
         vmcs::GUEST_CR4.write(self.policy.cr4_hardware(mode.cr4));
         set_efer(mode.efer);
+    }
+
+    /// Gives the guest the state after RESET or INIT; the result is its general registers.
+    pub fn reset(&self) -> [u64; 16] {
+        self.start(0xffff_0000, 0xf000, 0xfff0)
+    }
+
+    /// Gives the guest the state after the SIPI with that vector.
+    pub fn start_up(&self, vector: u8) -> [u64; 16] {
+        self.start(u64::from(vector) << 12, u16::from(vector) << 8, 0)
+    }
+
+    /// SDM vol. 3, table 10-1.
+    fn start(&self, base: u64, selector: u16, rip: u64) -> [u64; 16] {
+        let code = Segment { base, limit: 0xffff, access: 0x9b, selector, ..Segment::default() };
+        let data = Segment { limit: 0xffff, access: 0x93, ..Segment::default() };
+        vmcs::CS.write(&code);
+        for segment in [vmcs::DS, vmcs::ES, vmcs::FS, vmcs::GS, vmcs::SS] {
+            segment.write(&data);
+        }
+        vmcs::LDTR.write(&Segment { access: 0x82, ..data });
+        vmcs::TR.write(&Segment { access: 0x8b, ..data });
+        vmcs::GUEST_GDTR_BASE.write(0);
+        vmcs::GUEST_GDTR_LIMIT.write(0xffff);
+        vmcs::GUEST_IDTR_BASE.write(0);
+        vmcs::GUEST_IDTR_LIMIT.write(0xffff);
+        self.set_mode(&Mode { cr0: 0x6000_0010, ..Mode::default() });
+        vmcs::GUEST_DR7.write(0x400);
+        vmcs::GUEST_DEBUGCTL.write(0);
+        vmcs::GUEST_RIP.write(rip);
+        vmcs::GUEST_RSP.write(0);
+        vmcs::GUEST_RFLAGS.write(2);
+        vmcs::GUEST_SYSENTER_CS.write(0);
+        vmcs::GUEST_SYSENTER_ESP.write(0);
+        vmcs::GUEST_SYSENTER_EIP.write(0);
+        vmcs::GUEST_ACTIVITY.write(0);
+        vmcs::GUEST_INTERRUPTIBILITY.write(0);
+        vmcs::GUEST_PENDING_DEBUG.write(0);
+        vmcs::ENTRY_INFO.write(0);
+        let mut gpr = [0; 16];
+        // Family, model and stepping.
+        gpr[RDX] = u64::from(insn::cpuid(1, 0)[0]);
+        gpr
     }
 }
 

@@ -10,6 +10,7 @@ use crate::arch::vmcs::{self, control, SegmentFields};
 use crate::arch::{insn, msr, public, root_memory, tables};
 use crate::machine::{self, config};
 use crate::mem::frame::Frame;
+use crate::policy::cr::Policy;
 use crate::root;
 use hvabi::boot::CoreInfo;
 use hvabi::call::{Missing, Status};
@@ -92,7 +93,7 @@ fn launch(lp: &'static mut Lp) -> ! {
     let Some(segments) = Segments::read(&lp.native, &lp.go_on) else {
         lp.abort_launch(unsupported(Missing::Feature));
     };
-    write_controls(lp);
+    write_root_controls(lp);
     lp.write_host_state(config().info.host_cr3);
     write_guest(lp, cr0, &segments);
     machine::catch_up(lp.index);
@@ -166,13 +167,32 @@ pub fn tss_of(native: &Native, go_on: &Continue) -> Option<(u64, u32)> {
     Some((tr.base, tr.limit))
 }
 
-fn write_controls(lp: &Lp) {
-    use control::{entry, exit, proc, proc2};
+fn write_root_controls(lp: &Lp) {
+    use control::{entry, proc, proc2};
     let caps = &lp.caps;
     let required = proc2::EPT | proc2::VPID | proc2::UNRESTRICTED;
-    let secondary = caps.proc2.settle(required, lp::ROOT_WANTED);
     vmcs::PIN_CONTROLS.write(caps.pin.only(0));
     vmcs::PROC_CONTROLS.write(caps.proc.only(proc::MSR_BITMAPS | proc::SECONDARY));
+    let config = config();
+    let space = Space { vpid: ROOT_VPID, eptp: config.eptp, msrs: config.root_msrs };
+    let secondary = caps.proc2.settle(required, lp::ROOT_WANTED);
+    write_controls(caps, secondary, &space, &config.root_rules.policy);
+    vmcs::ENTRY_CONTROLS.write(vmcs::ENTRY_CONTROLS.read() | entry::IA32E);
+    vmcs::CR0_SHADOW.write(insn::read_cr0());
+    vmcs::CR4_SHADOW.write(lp.go_on.cr4);
+}
+
+/// What bounds a guest.
+pub struct Space {
+    pub vpid: u16,
+    pub eptp: u64,
+    /// SPA of the MSR bitmap.
+    pub msrs: u64,
+}
+
+/// Writes the controls that the root and children have alike.
+pub fn write_controls(caps: &Caps, secondary: u32, space: &Space, policy: &Policy) {
+    use control::{entry, exit, proc2};
     vmcs::PROC_CONTROLS2.write(secondary);
     vmcs::EXIT_CONTROLS.write(caps.exit.only(
         exit::HOST_64
@@ -182,28 +202,17 @@ fn write_controls(lp: &Lp) {
             | exit::SAVE_EFER
             | exit::LOAD_EFER,
     ));
-    vmcs::ENTRY_CONTROLS.write(
-        caps.entry.only(entry::IA32E | entry::LOAD_DEBUG | entry::LOAD_PAT | entry::LOAD_EFER),
-    );
-    vmcs::VPID.write(ROOT_VPID);
-    vmcs::EPTP.write(config().eptp);
-    vmcs::MSR_BITMAP.write(config().root_msrs);
+    vmcs::ENTRY_CONTROLS
+        .write(caps.entry.only(entry::LOAD_DEBUG | entry::LOAD_PAT | entry::LOAD_EFER));
+    vmcs::VPID.write(space.vpid);
+    vmcs::EPTP.write(space.eptp);
+    vmcs::MSR_BITMAP.write(space.msrs);
     if secondary & proc2::XSAVES != 0 {
         vmcs::XSS_EXITING.write(0);
     }
     if secondary & proc2::PCONFIG != 0 {
         vmcs::PCONFIG_EXITING.write(0);
     }
-    write_no_lists();
-    let rules = &config().root_rules;
-    vmcs::CR0_MASK.write(rules.policy.cr0_mask);
-    vmcs::CR4_MASK.write(rules.policy.cr4_mask);
-    vmcs::CR0_SHADOW.write(insn::read_cr0());
-    vmcs::CR4_SHADOW.write(lp.go_on.cr4);
-}
-
-/// The controls that neither the root nor a child uses.
-pub fn write_no_lists() {
     vmcs::EXCEPTION_BITMAP.write(0);
     vmcs::PF_ERROR_MASK.write(0);
     vmcs::PF_ERROR_MATCH.write(0);
@@ -213,6 +222,8 @@ pub fn write_no_lists() {
     vmcs::ENTRY_MSR_LOADS.write(0);
     vmcs::ENTRY_INFO.write(0);
     vmcs::LINK_POINTER.write(u64::MAX);
+    vmcs::CR0_MASK.write(policy.cr0_mask);
+    vmcs::CR4_MASK.write(policy.cr4_mask);
 }
 
 fn write_guest(lp: &Lp, cr0: u64, segments: &Segments) {

@@ -4,7 +4,7 @@
 
 use crate::arch::enter::{enter, Entered};
 use crate::arch::image::Failed;
-use crate::arch::lp::{Lp, Phase, CR4_VMXE};
+use crate::arch::lp::{Lp, Phase};
 use crate::arch::vmcs::{self, control, reason};
 use crate::arch::{insn, public};
 use crate::death;
@@ -17,8 +17,7 @@ use crate::policy;
 use hvabi::call::Status;
 use hvabi::log::Level;
 use hvabi::stats::EXIT_REASONS;
-use hvabi::vp::gpr::{RAX, RCX, RDX, RSP};
-use hvabi::vp::Segment;
+use hvabi::vp::gpr::{RAX, RCX, RDX};
 
 /// Runs the root on this LP for ever. Returns only if the first VM entry failed.
 pub fn run(lp: &mut Lp) -> Failed {
@@ -199,28 +198,20 @@ fn xsetbv(lp: &mut Lp) {
 
 /// MOV to CR4 that would change VMXE, or to CR0 that would change NE: nothing else exits.
 fn control_register(lp: &mut Lp) {
-    let qualification = vmcs::EXIT_QUALIFICATION.read();
-    let (number, access) = (qualification & 0xf, qualification >> 4 & 3);
-    if access != 0 || (number != 0 && number != 4) {
-        panic!("control-register exit of the root with qualification {qualification:#x}");
-    }
-    let register = (qualification >> 8 & 0xf) as usize;
-    let value = if register == RSP { vmcs::GUEST_RSP.read() } else { lp.gpr[register] };
     let rules = &machine::config().root_rules;
-    let mode = rules.mode();
-    let write = match number {
-        0 => rules.policy.write_cr0(value, &mode),
-        _ => rules.policy.write_cr4(value, &mode),
-    };
-    match write {
-        Ok(write) => {
-            rules.apply(number, &write);
+    match rules.attempted(&lp.gpr) {
+        Some(Ok(write)) => {
+            rules.apply(&write);
             if write.flush {
                 insn::invvpid_one(ROOT_VPID);
             }
             event::skip_instruction();
         }
-        Err(_) => inject(lp, Event::GP),
+        Some(Err(_)) => inject(lp, Event::GP),
+        None => panic!(
+            "control-register exit of the root with qualification {:#x}",
+            vmcs::EXIT_QUALIFICATION.read()
+        ),
     }
 }
 
@@ -282,50 +273,10 @@ pub fn init(lp: &mut Lp) {
     lp.waits_for_sipi = true;
 }
 
-/// SIPI: the state after INIT (SDM vol. 3, table 10-1), at the page that the SIPI names.
+/// SIPI: the root starts at the page that it names.
 fn sipi(lp: &mut Lp) {
-    let vector = vmcs::EXIT_QUALIFICATION.read() & 0xff;
-    let code = Segment {
-        base: vector << 12,
-        limit: 0xffff,
-        access: 0x9b,
-        selector: (vector << 8) as u16,
-        ..Segment::default()
-    };
-    let data = Segment { limit: 0xffff, access: 0x93, ..Segment::default() };
-    vmcs::CS.write(&code);
-    for segment in [vmcs::DS, vmcs::ES, vmcs::FS, vmcs::GS, vmcs::SS] {
-        segment.write(&data);
-    }
-    vmcs::LDTR.write(&Segment { access: 0x82, ..data });
-    vmcs::TR.write(&Segment { access: 0x8b, ..data });
-    vmcs::GUEST_GDTR_BASE.write(0);
-    vmcs::GUEST_GDTR_LIMIT.write(0xffff);
-    vmcs::GUEST_IDTR_BASE.write(0);
-    vmcs::GUEST_IDTR_LIMIT.write(0xffff);
-    // CD and NW, ET; NE because VMX wants it, PE and PG not, since the guest is unrestricted.
-    const NE: u64 = 1 << 5;
-    vmcs::GUEST_CR0.write(0x6000_0010 | NE);
-    vmcs::CR0_SHADOW.write(0x6000_0010);
-    vmcs::GUEST_CR3.write(0);
-    vmcs::GUEST_CR4.write(CR4_VMXE | lp.caps.cr4_fixed.0);
-    vmcs::CR4_SHADOW.write(0);
-    vmcs::GUEST_EFER.write(0);
-    let entry = vmcs::ENTRY_CONTROLS.read();
-    vmcs::ENTRY_CONTROLS.write(entry & !control::entry::IA32E);
-    vmcs::GUEST_DR7.write(0x400);
-    vmcs::GUEST_DEBUGCTL.write(0);
-    vmcs::GUEST_RIP.write(0);
-    vmcs::GUEST_RSP.write(0);
-    vmcs::GUEST_RFLAGS.write(2);
-    vmcs::GUEST_SYSENTER_CS.write(0);
-    vmcs::GUEST_SYSENTER_ESP.write(0);
-    vmcs::GUEST_SYSENTER_EIP.write(0);
-    vmcs::GUEST_INTERRUPTIBILITY.write(0);
-    vmcs::GUEST_PENDING_DEBUG.write(0);
-    vmcs::GUEST_ACTIVITY.write(0);
-    lp.gpr = [0; 16];
-    lp.gpr[RDX] = u64::from(insn::cpuid(1, 0)[0]);
+    let vector = vmcs::EXIT_QUALIFICATION.read() as u8;
+    lp.gpr = machine::config().root_rules.start_up(vector);
     lp.waits_for_sipi = false;
     insn::invvpid_one(ROOT_VPID);
 }

@@ -6,6 +6,7 @@
 use crate::arch::insn::{self, rdmsr, wrmsr};
 use crate::arch::msr;
 use crate::arch::xsave::Area;
+use hvabi::state::Syscall;
 
 /// Which of the optional registers this processor has, and the root has switched on.
 #[derive(Clone, Copy, Debug)]
@@ -35,12 +36,7 @@ impl Present {
 /// The values of one side.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Switched {
-    pub star: u64,
-    pub lstar: u64,
-    pub cstar: u64,
-    pub sfmask: u64,
-    pub kernel_gs_base: u64,
-    pub tsc_aux: u64,
+    pub syscall: Syscall,
     pub spec_ctrl: u64,
     pub xcr0: u64,
     pub xss: u64,
@@ -52,31 +48,21 @@ pub struct Switched {
 
 impl Switched {
     /// After RESET (SDM vol. 3, table 10-1).
-    pub const RESET: Self = Self {
-        star: 0,
-        lstar: 0,
-        cstar: 0,
-        sfmask: 0,
-        kernel_gs_base: 0,
-        tsc_aux: 0,
-        spec_ctrl: 0,
-        xcr0: 1,
-        xss: 0,
-        pkru: 0,
-        cr2: 0,
-        dr: [0; 4],
-        dr6: 0xffff_0ff0,
-    };
+    pub fn reset() -> Self {
+        Self { xcr0: 1, dr6: 0xffff_0ff0, ..Self::default() }
+    }
 
     /// What is in the registers now.
     pub fn live(present: Present) -> Self {
         Self {
-            star: rdmsr(msr::STAR),
-            lstar: rdmsr(msr::LSTAR),
-            cstar: rdmsr(msr::CSTAR),
-            sfmask: rdmsr(msr::SFMASK),
-            kernel_gs_base: rdmsr(msr::KERNEL_GS_BASE),
-            tsc_aux: if present.tsc_aux { rdmsr(msr::TSC_AUX) } else { 0 },
+            syscall: Syscall {
+                star: rdmsr(msr::STAR),
+                lstar: rdmsr(msr::LSTAR),
+                cstar: rdmsr(msr::CSTAR),
+                sfmask: rdmsr(msr::SFMASK),
+                kernel_gs_base: rdmsr(msr::KERNEL_GS_BASE),
+                tsc_aux: if present.tsc_aux { rdmsr(msr::TSC_AUX) } else { 0 },
+            },
             spec_ctrl: if present.spec_ctrl { rdmsr(msr::SPEC_CTRL) } else { 0 },
             xcr0: if present.xcr0 { insn::xgetbv() } else { 1 },
             xss: if present.xss { rdmsr(msr::XSS) } else { 0 },
@@ -89,13 +75,14 @@ impl Switched {
 
     /// Makes these values live, where they differ from what is.
     pub fn replace(&self, live: &Switched) {
+        let (new, old) = (&self.syscall, &live.syscall);
         let msrs = [
-            (msr::STAR, self.star, live.star),
-            (msr::LSTAR, self.lstar, live.lstar),
-            (msr::CSTAR, self.cstar, live.cstar),
-            (msr::SFMASK, self.sfmask, live.sfmask),
-            (msr::KERNEL_GS_BASE, self.kernel_gs_base, live.kernel_gs_base),
-            (msr::TSC_AUX, self.tsc_aux, live.tsc_aux),
+            (msr::STAR, new.star, old.star),
+            (msr::LSTAR, new.lstar, old.lstar),
+            (msr::CSTAR, new.cstar, old.cstar),
+            (msr::SFMASK, new.sfmask, old.sfmask),
+            (msr::KERNEL_GS_BASE, new.kernel_gs_base, old.kernel_gs_base),
+            (msr::TSC_AUX, new.tsc_aux, old.tsc_aux),
             (msr::SPEC_CTRL, self.spec_ctrl, live.spec_ctrl),
             (msr::XSS, self.xss, live.xss),
         ];

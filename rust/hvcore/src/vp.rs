@@ -12,18 +12,18 @@ use crate::arch::root_memory::Hostile;
 use crate::arch::vmcs::{self, control};
 use crate::arch::xsave::Area;
 use crate::event::Event;
+use crate::launch::{self, Space};
 use crate::machine::config;
 use crate::mem::frame::{Frame, PageBox, RootPage};
 use crate::mem::owner::Child;
 use crate::mem::pool::Pool;
 use crate::partition::{self, Answer, Partition};
 use crate::policy;
-use crate::policy::cr::Mode;
 use crate::switch::Switched;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use hvabi::call::Status;
 use hvabi::stats::{VpStats, EXIT_REASONS};
-use hvabi::vp::Segment;
+use hvabi::vp::RunPage;
 use hvabi::MAX_VPS;
 
 /// Pages of a VP: itself, its VMCS, its APIC's registers, its extended state.
@@ -143,7 +143,7 @@ pub fn create(lp: &Lp, number: u64, index: u64, run_spa: u64) -> Answer<u64> {
         apic: Apic::new(apic, index as u32, bsp, config().clock),
         run,
         gpr: [0; 16],
-        switched: Switched::RESET,
+        switched: Switched::reset(),
         msrs: policy::msr::State::RESET,
         activity: if bsp { Activity::Active } else { Activity::WaitForSipi },
         event: None,
@@ -162,8 +162,10 @@ pub fn create(lp: &Lp, number: u64, index: u64, run_spa: u64) -> Answer<u64> {
     state.with_vmcs(lp, |state| {
         write_controls(lp, state, eptp);
         state.reset();
+        // The run page is the truth for these.
+        let (gpr, rip, rflags) = (state.gpr, vmcs::GUEST_RIP.read(), vmcs::GUEST_RFLAGS.read());
+        state.run_page().write(0, RunPage { gpr, rip, rflags, ..RunPage::default() });
     });
-    state.publish_registers(RESET_RIP);
     *vp_count += 1;
     let posted = Posted::new();
     posted.publish(state.apic.address());
@@ -200,11 +202,9 @@ pub fn kick(number: u64, index: u64) -> Answer<u64> {
     Ok(vp.runs_on().map_or(u64::MAX, u64::from))
 }
 
-const RESET_RIP: u64 = 0xfff0;
-
 /// The controls of a child, which do not change but for the interrupt windows.
 fn write_controls(lp: &Lp, state: &mut State, eptp: u64) {
-    use control::{entry, exit, pin, proc, proc2};
+    use control::{pin, proc, proc2};
     let caps = &lp.caps;
     vmcs::PIN_CONTROLS.write(
         caps.pin
@@ -222,39 +222,21 @@ fn write_controls(lp: &Lp, state: &mut State, eptp: u64) {
             | proc::SECONDARY,
     );
     vmcs::PROC_CONTROLS.write(state.controls);
-    vmcs::PROC_CONTROLS2.write(caps.proc2.settle(
+    let secondary = caps.proc2.settle(
         proc2::APIC_ACCESSES
             | proc2::EPT
             | proc2::VPID
             | proc2::UNRESTRICTED
             | proc2::APIC_REGISTERS,
         proc2::RDTSCP | proc2::WBINVD | proc2::INVPCID | proc2::XSAVES,
-    ));
-    vmcs::EXIT_CONTROLS.write(caps.exit.only(
-        exit::HOST_64
-            | exit::SAVE_DEBUG
-            | exit::SAVE_PAT
-            | exit::LOAD_PAT
-            | exit::SAVE_EFER
-            | exit::LOAD_EFER,
-    ));
-    vmcs::ENTRY_CONTROLS
-        .write(caps.entry.only(entry::LOAD_DEBUG | entry::LOAD_PAT | entry::LOAD_EFER));
-    crate::launch::write_no_lists();
+    );
+    let space = Space { vpid: state.vpid, eptp, msrs: config().child_msrs };
+    launch::write_controls(caps, secondary, &space, &config().child_rules.policy);
     vmcs::EXCEPTION_BITMAP.write(CHILD_EXCEPTIONS);
-    vmcs::VPID.write(state.vpid);
-    vmcs::EPTP.write(eptp);
-    vmcs::MSR_BITMAP.write(config().child_msrs);
     vmcs::VIRTUAL_APIC.write(state.apic.page_spa().raw());
     vmcs::APIC_ACCESS.write(config().apic_access);
     vmcs::TPR_THRESHOLD.write(0);
     vmcs::TSC_OFFSET.write(state.tsc_offset);
-    if caps.proc2.offers(proc2::XSAVES) {
-        vmcs::XSS_EXITING.write(0);
-    }
-    let policy = &config().child_rules.policy;
-    vmcs::CR0_MASK.write(policy.cr0_mask);
-    vmcs::CR4_MASK.write(policy.cr4_mask);
 }
 
 /// #DB and #AC, whose delivery can go on for ever without an interrupt being taken; #MC, which is
@@ -286,47 +268,16 @@ impl State {
 
     /// The state after RESET or INIT. The VMCS is current.
     pub fn reset(&mut self) {
-        self.reset_at(0xffff_0000, 0xf000, RESET_RIP);
-    }
-
-    /// The state after the SIPI with that vector.
-    pub fn start_up(&mut self, vector: u8) {
-        self.reset_at(u64::from(vector) << 12, u16::from(vector) << 8, 0);
-    }
-
-    /// SDM vol. 3, table 10-1.
-    fn reset_at(&mut self, base: u64, selector: u16, rip: u64) {
-        let code = Segment { base, limit: 0xffff, access: 0x9b, selector, ..Segment::default() };
-        let data = Segment { limit: 0xffff, access: 0x93, ..Segment::default() };
-        vmcs::CS.write(&code);
-        for segment in [vmcs::DS, vmcs::ES, vmcs::FS, vmcs::GS, vmcs::SS] {
-            segment.write(&data);
-        }
-        vmcs::LDTR.write(&Segment { access: 0x82, ..data });
-        vmcs::TR.write(&Segment { access: 0x8b, ..data });
-        vmcs::GUEST_GDTR_BASE.write(0);
-        vmcs::GUEST_GDTR_LIMIT.write(0xffff);
-        vmcs::GUEST_IDTR_BASE.write(0);
-        vmcs::GUEST_IDTR_LIMIT.write(0xffff);
-        config().child_rules.set_mode(&Mode { cr0: 0x6000_0010, ..Mode::default() });
-        vmcs::GUEST_DR7.write(0x400);
-        vmcs::GUEST_DEBUGCTL.write(0);
         vmcs::GUEST_PAT.write(0x0007_0406_0007_0406);
-        vmcs::GUEST_RIP.write(rip);
-        vmcs::GUEST_RSP.write(0);
-        vmcs::GUEST_RFLAGS.write(2);
-        vmcs::GUEST_SYSENTER_CS.write(0);
-        vmcs::GUEST_SYSENTER_ESP.write(0);
-        vmcs::GUEST_SYSENTER_EIP.write(0);
-        vmcs::GUEST_ACTIVITY.write(0);
-        vmcs::GUEST_INTERRUPTIBILITY.write(0);
-        vmcs::GUEST_PENDING_DEBUG.write(0);
-        vmcs::ENTRY_INFO.write(0);
-        self.gpr = [0; 16];
-        // Family, model and stepping.
-        self.gpr[hvabi::vp::gpr::RDX] = u64::from(insn::cpuid(1, 0)[0]);
+        self.gpr = config().child_rules.reset();
         self.event = None;
         self.nmi = false;
+    }
+
+    /// The state after the SIPI with that vector. The VMCS is current.
+    pub fn start_up(&mut self, vector: u8) {
+        self.reset();
+        self.gpr = config().child_rules.start_up(vector);
     }
 
     /// Gives the VP another time. The VMCS is current.
@@ -335,17 +286,5 @@ impl State {
         self.tsc_offset = offset;
         vmcs::TSC_OFFSET.write(offset);
         self.apic.set_tsc_offset(offset, insn::rdtsc());
-    }
-
-    /// Writes the registers that the run page is the truth for.
-    fn publish_registers(&self, rip: u64) {
-        let page = hvabi::vp::RunPage {
-            gpr: self.gpr,
-            rip,
-            rflags: 2,
-            exit: hvabi::vp::ExitKind::Interrupted as u32,
-            ..Default::default()
-        };
-        self.run_page().write(0, page);
     }
 }

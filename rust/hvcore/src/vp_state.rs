@@ -4,7 +4,6 @@
 
 use crate::arch::insn;
 use crate::arch::lp::Lp;
-use crate::arch::root_memory::Hostile;
 use crate::arch::vmcs::{self, SegmentFields};
 use crate::event::{blocking, Event};
 use crate::machine::config;
@@ -22,67 +21,36 @@ const XSAVE: u64 = StateKind::Xsave as u64;
 const APIC: u64 = StateKind::Apic as u64;
 const STATS: u64 = StateKind::Stats as u64;
 
-/// The page of the root that a call names.
-fn page(spa: u64) -> Answer<Hostile> {
-    partition::with_memory(|memory| partition::list(&memory.owners, spa))
-}
-
-/// [`Call::VpGet`](hvabi::call::Call::VpGet).
-pub fn get(lp: &Lp, number: u64, index: u64, kind: u64, spa: u64, groups: u64) -> Answer<u64> {
-    let page = page(spa)?;
+/// [`Call::VpGet`](hvabi::call::Call::VpGet), or [`Call::VpSet`](hvabi::call::Call::VpSet).
+pub fn access(lp: &Lp, set: bool, [number, index, kind, spa, groups]: [u64; 5]) -> Answer<u64> {
+    let page = partition::with_memory(|memory| partition::list(&memory.owners, spa))?;
     let (vp, _) = vp::find(number, index)?;
     let mut state = vp.state()?;
-    match kind {
-        REGISTERS => {
+    match (kind, set) {
+        (REGISTERS, _) => {
             if groups & !group::ALL != 0 {
                 return Err((Status::BadArgument, 0));
             }
             let mut registers: Registers = page.read(0);
-            state.with_vmcs(lp, |state| read_registers(state, &mut registers, groups));
-            page.write(0, registers);
-        }
-        XSAVE => page.write(0, *state.xsave.words()),
-        APIC => {
-            let registers = state.apic.export(insn::rdtsc());
-            for (index, value) in registers.iter().enumerate() {
-                page.write(index * 4, *value);
+            if set {
+                state
+                    .with_vmcs(lp, |state| write_registers(state, registers, groups))
+                    .map_err(|group| (Status::BadArgument, u64::from(group.trailing_zeros())))?;
+            } else {
+                state.with_vmcs(lp, |state| read_registers(state, &mut registers, groups));
+                page.write(0, registers);
             }
         }
-        STATS => page.write(0, state.stats),
+        (XSAVE, false) => page.write(0, *state.xsave.words()),
+        (XSAVE, true) => state.xsave.set(&page.read(0), config().xsave.offered()),
+        (APIC, false) => page.write(0, state.apic.export(insn::rdtsc())),
+        (APIC, true) => state.apic.import(&page.read(0), insn::rdtsc()),
+        (STATS, false) => page.write(0, state.stats),
         _ => return Err((Status::BadArgument, 0)),
     }
-    Ok(0)
-}
-
-/// [`Call::VpSet`](hvabi::call::Call::VpSet).
-pub fn set(lp: &Lp, number: u64, index: u64, kind: u64, spa: u64, groups: u64) -> Answer<u64> {
-    let page = page(spa)?;
-    let (vp, _) = vp::find(number, index)?;
-    let mut state = vp.state()?;
-    match kind {
-        REGISTERS => {
-            if groups & !group::ALL != 0 {
-                return Err((Status::BadArgument, 0));
-            }
-            let registers: Registers = page.read(0);
-            state
-                .with_vmcs(lp, |state| write_registers(state, &registers, groups))
-                .map_err(|group| (Status::BadArgument, u64::from(group.trailing_zeros())))?;
-        }
-        XSAVE => {
-            let words: [u64; 512] = page.read(0);
-            state.xsave.set(&words, config().xsave.offered());
-        }
-        APIC => {
-            let mut registers = [0; 1024];
-            for (index, value) in registers.iter_mut().enumerate() {
-                *value = page.read(index * 4);
-            }
-            state.apic.import(&registers, insn::rdtsc());
-        }
-        _ => return Err((Status::BadArgument, 0)),
+    if set {
+        vp.posted.publish(state.apic.address());
     }
-    vp.posted.publish(state.apic.address());
     Ok(0)
 }
 
@@ -128,12 +96,7 @@ fn read_registers(state: &State, registers: &mut Registers, groups: u64) {
         registers.xss = 0;
     }
     if wanted(group::SYSCALL) {
-        registers.star = state.switched.star;
-        registers.lstar = state.switched.lstar;
-        registers.cstar = state.switched.cstar;
-        registers.sfmask = state.switched.sfmask;
-        registers.kernel_gs_base = state.switched.kernel_gs_base;
-        registers.tsc_aux = state.switched.tsc_aux;
+        registers.syscall = state.switched.syscall;
     }
     if wanted(group::SYSENTER) {
         registers.sysenter_cs = u64::from(vmcs::GUEST_SYSENTER_CS.read());
@@ -181,8 +144,7 @@ fn check(holds: bool, group: u64) -> Result<(), u64> {
 
 /// Sets groups of registers, all or none; an error is the group at fault. What depends on several
 /// groups (a segment's type on the mode, say) VM entry checks, and then the VP does not run.
-fn write_registers(state: &mut State, new: &Registers, groups: u64) -> Result<(), u64> {
-    let mut new = *new;
+fn write_registers(state: &mut State, mut new: Registers, groups: u64) -> Result<(), u64> {
     let wanted = |group: u64| groups & group != 0;
     let config = config();
     let mut event = None;
@@ -206,6 +168,7 @@ fn write_registers(state: &mut State, new: &Registers, groups: u64) -> Result<()
         check(valid && new.xss == 0, group::XCR)?;
     }
     if wanted(group::SYSCALL) {
+        let new = &new.syscall;
         let addresses = [new.lstar, new.cstar, new.kernel_gs_base];
         check(
             addresses.into_iter().all(canonical) && new.sfmask >> 32 == 0 && new.tsc_aux >> 32 == 0,
@@ -275,12 +238,7 @@ fn write_registers(state: &mut State, new: &Registers, groups: u64) -> Result<()
         state.switched.xcr0 = new.xcr0;
     }
     if wanted(group::SYSCALL) {
-        state.switched.star = new.star;
-        state.switched.lstar = new.lstar;
-        state.switched.cstar = new.cstar;
-        state.switched.sfmask = new.sfmask;
-        state.switched.kernel_gs_base = new.kernel_gs_base;
-        state.switched.tsc_aux = new.tsc_aux;
+        state.switched.syscall = new.syscall;
     }
     if wanted(group::SYSENTER) {
         vmcs::GUEST_SYSENTER_CS.write(new.sysenter_cs as u32);

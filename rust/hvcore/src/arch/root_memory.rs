@@ -62,6 +62,7 @@ plain!(
     u32,
     u64,
     [u64; 16],
+    [u32; 1024],
     hvabi::vp::Segment,
     hvabi::vp::RunPage,
     hvabi::state::Registers,

@@ -68,9 +68,17 @@ pub struct Mode {
     pub cs_l: bool,
 }
 
+/// The registers that a [`Write`] is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Register {
+    Cr0,
+    Cr4,
+}
+
 /// What a write that is allowed does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Write {
+    pub register: Register,
     /// New contents of the register.
     pub hardware: u64,
     /// New read shadow.
@@ -156,6 +164,7 @@ impl Policy {
             efer &= !efer::LMA;
         }
         Ok(Write {
+            register: Register::Cr0,
             hardware: self.cr0_hardware(new),
             shadow: new,
             efer,
@@ -177,6 +186,7 @@ impl Policy {
         const FLUSHES: u64 =
             cr4::PSE | cr4::PAE | cr4::PGE | cr4::PCIDE | cr4::SMEP | cr4::SMAP | cr4::PKE;
         Ok(Write {
+            register: Register::Cr4,
             hardware: self.cr4_hardware(value),
             shadow: value,
             efer: mode.efer,
