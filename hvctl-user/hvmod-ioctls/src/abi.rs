@@ -2,7 +2,9 @@
 //! Structures and numbers of `linux/hvmod.h`.
 
 /// VM exits are counted by basic exit reason.
-pub const EXIT_REASONS: usize = 80;
+pub use hvabi::stats::EXIT_REASONS;
+
+use hvabi::log::TEXT_SIZE;
 
 /// The information calls are there.
 pub const CAP_INFO: u64 = 1 << 0;
@@ -100,7 +102,7 @@ pub struct LogRecord {
     /// Bytes of text.
     pub len: u8,
     pub reserved: u32,
-    pub text: [u8; 232],
+    pub text: [u8; TEXT_SIZE],
 }
 
 #[repr(C)]
@@ -159,7 +161,7 @@ impl Default for LogRecord {
             level: 0,
             len: 0,
             reserved: 0,
-            text: [0; 232],
+            text: [0; TEXT_SIZE],
         }
     }
 }
@@ -283,8 +285,8 @@ mod tests {
         constant("HVMOD_CAP_INFO", CAP_INFO);
         constant("HVMOD_CAP_LOG", CAP_LOG);
         constant("HVMOD_CAP_CHILDREN", CAP_CHILDREN);
-        constant("HVMOD_CPUID_BASE", crate::root::CPUID_BASE.into());
-        constant("HVMOD_CPUID_LP", crate::root::CPUID_LP.into());
+        constant("HVMOD_CPUID_BASE", hvabi::CPUID_ROOT_BASE.into());
+        constant("HVMOD_CPUID_LP", hvabi::CPUID_ROOT_LP.into());
         let number = |nr, size| u64::from(call::TYPE) << 8 | nr | (size as u64) << 16;
         let (read, both) = (2u64 << 30, 3u64 << 30);
         constant("HVMOD_GET_CAPS", read | number(0, size_of::<Caps>()));

@@ -3,10 +3,6 @@
 
 use std::arch::x86_64::{__cpuid, CpuidResult};
 
-pub(crate) const CPUID_BASE: u32 = 0x4856_4d00;
-pub(crate) const CPUID_LP: u32 = 0x4856_4d01;
-const NAME: &[u8; 12] = b"hvmod root  ";
-
 /// What the base leaf said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signature {
@@ -26,11 +22,7 @@ fn cpuid(leaf: u32) -> CpuidResult {
 }
 
 fn signature(result: CpuidResult) -> Signature {
-    let mut name = [0; 12];
-    for (part, register) in name.chunks_mut(4).zip([result.ebx, result.ecx, result.edx]) {
-        part.copy_from_slice(&register.to_le_bytes());
-    }
-    if name == *NAME {
+    if [result.ebx, result.ecx, result.edx] == hvabi::CPUID_SIGNATURE {
         Signature::Root
     } else {
         Signature::Other
@@ -39,12 +31,12 @@ fn signature(result: CpuidResult) -> Signature {
 
 /// Asks the LP that runs this thread.
 pub fn signature_here() -> Signature {
-    signature(cpuid(CPUID_BASE))
+    signature(cpuid(hvabi::CPUID_ROOT_BASE))
 }
 
 /// The LP's own index, as hvcore numbers it. Only of meaning in the root partition.
 pub fn lp_here() -> u32 {
-    cpuid(CPUID_LP).eax
+    cpuid(hvabi::CPUID_ROOT_LP).eax
 }
 
 #[cfg(test)]
