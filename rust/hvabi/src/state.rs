@@ -16,6 +16,9 @@ pub enum StateKind {
     Apic = 2,
     /// [`VpStats`](crate::stats::VpStats); get only.
     Stats = 3,
+    /// What CPUID says, EAX, EBX, ECX, EDX; the fifth argument is the leaf, and in its upper half
+    /// the subleaf. Get only.
+    Cpuid = 4,
 }
 
 /// Groups of [`Registers`].

@@ -37,6 +37,26 @@ pub enum ExitKind {
     Unexpected = 7,
     /// The VP waits for SIPI (after INIT, or an application processor not yet started).
     WaitForSipi = 8,
+    /// CPUID, where [`orders::CPUID`] says so. RIP is at the instruction.
+    Cpuid = 9,
+    /// RDMSR ([`RunPage::access`] 1) or WRMSR (2) of an MSR that hvcore does not have. RIP is at
+    /// the instruction.
+    Msr = 10,
+    /// An exception that [`RunPage::orders`] names, [`RunPage::fault`], before it is delivered.
+    /// The exit qualification is what belongs in CR2 or DR6.
+    Exception = 11,
+}
+
+/// Bits of [`RunPage::orders`].
+pub mod orders {
+    /// Bits 0 to 31: exceptions with these vectors are exits. Not 2 and 18, which are the
+    /// machine's.
+    pub const EXCEPTIONS: u64 = 0xffff_ffff;
+    /// CPUID is an exit.
+    pub const CPUID: u64 = 1 << 32;
+    /// RIP was moved behind an instruction whose effects the root has seen to: no interrupt is
+    /// held back any more by the one before it, and a single-step trap is due.
+    pub const RETIRED: u64 = 1 << 33;
 }
 
 /// A segment register. `access` is the format of the VMCS (SDM vol. 3, 25.4.1): bits 0 to 3 type,
@@ -54,7 +74,8 @@ pub struct Segment {
 /// Shared by hvmod and hvcore, one page of the root for each VP.
 ///
 /// While the VP does not run, `gpr`, `rip` and `rflags` here **are** the VP's: hvcore loads them at
-/// each run and writes them back at each return. The rest is written by hvcore at each return that
+/// each run and writes them back at each return. It also reads [`orders`](Self::orders) at each
+/// run. The rest is written by hvcore at each return that
 /// is not [`ExitKind::Interrupted`], and never read by it. Fields that do not belong to the exit
 /// are unspecified.
 #[repr(C)]
@@ -67,6 +88,8 @@ pub struct RunPage {
     /// Written at every return: the VPs that this one sent interrupts to during the run. Those
     /// that run must be kicked, those that wait woken.
     pub wake: u64,
+    /// What the root wants: see [`orders`].
+    pub orders: u64,
 
     /// An [`ExitKind`].
     pub exit: u32,
@@ -91,7 +114,8 @@ pub struct RunPage {
     pub port_rep: u8,
     /// [`ExitKind::Eoi`].
     pub vector: u8,
-    /// [`ExitKind::Memory`]: what was tried: bit 0 read, bit 1 write, bit 2 fetch.
+    /// [`ExitKind::Memory`], [`ExitKind::Msr`]: what was tried: bit 0 read, bit 1 write, bit 2
+    /// fetch.
     pub access: u8,
     /// Guest physical address of the access.
     pub gpa: u64,
@@ -123,6 +147,9 @@ pub struct RunPage {
     /// [`Registers::event`](crate::state::Registers::event).
     pub event: u32,
     pub event_error: u32,
+    /// [`ExitKind::Exception`], in the same format.
+    pub fault: u32,
+    pub fault_error: u32,
 }
 
 const _: () = assert!(core::mem::size_of::<RunPage>() <= crate::PAGE_SIZE);

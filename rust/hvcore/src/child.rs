@@ -9,7 +9,7 @@ use crate::arch::lp::Lp;
 use crate::arch::vmcs::{self, reason};
 use crate::child_exit;
 use crate::death;
-use crate::event::Event;
+use crate::event::{self, Event};
 use crate::interrupt;
 use crate::machine::{self, config};
 use crate::partition::Answer;
@@ -21,7 +21,7 @@ use core::mem::offset_of;
 use core::sync::atomic::Ordering;
 use hvabi::stats::EXIT_REASONS;
 use hvabi::vp::gpr::RSP;
-use hvabi::vp::{ExitKind, RunPage};
+use hvabi::vp::{orders, ExitKind, RunPage};
 
 /// What is left to do after an exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +77,8 @@ fn switch_and_run(lp: &mut Lp, run: &mut Run<'_>) -> bool {
     vmcs::GUEST_RSP.write(run.state.gpr[RSP]);
     vmcs::GUEST_RIP.write(from.read(offset_of!(RunPage, rip)));
     vmcs::GUEST_RFLAGS.write(legal_flags(from.read(offset_of!(RunPage, rflags))));
+    run.page.orders = from.read(offset_of!(RunPage, orders));
+    run.obey();
     let offered = config().xsave.offered();
     let present = config().present;
     let state = &*run.state;
@@ -201,6 +203,18 @@ fn arm_timer(lp: &Lp, run: &mut Run<'_>) {
 }
 
 impl Run<'_> {
+    /// Does as the root's [`orders`] say, but for those that the handlers of exits look at.
+    fn obey(&mut self) {
+        let exceptions = vp::CHILD_EXCEPTIONS | (self.page.orders & orders::EXCEPTIONS) as u32;
+        if self.state.exceptions != exceptions {
+            self.state.exceptions = exceptions;
+            vmcs::EXCEPTION_BITMAP.write(exceptions);
+        }
+        if self.page.orders & orders::RETIRED != 0 {
+            event::retire();
+        }
+    }
+
     /// Writes the VP's registers, and what there is to tell, to the page that the root sees.
     fn publish(&mut self, kind: ExitKind) {
         let to = self.state.run_page();

@@ -16,12 +16,12 @@ use crate::interrupt;
 use crate::machine::config;
 use crate::partition::{self, APIC_GPA};
 use crate::policy::cpuid::ChildCpu;
-use crate::policy::msr::Msr;
+use crate::policy::msr::{Msr, Stored};
 use crate::policy::{self, Gp};
 use crate::vp::Activity;
 use hvabi::log::Level;
 use hvabi::vp::gpr::{RAX, RBX, RCX, RDX};
-use hvabi::vp::ExitKind;
+use hvabi::vp::{orders, ExitKind};
 
 /// Handles an exit, with the child's VMCS current and its state in the processor.
 #[inline(always)]
@@ -100,28 +100,47 @@ fn inject(run: &mut Run<'_>, event: Event) -> Next {
 
 #[inline(always)]
 fn cpuid(run: &mut Run<'_>) -> Next {
+    if run.page.orders & orders::CPUID != 0 {
+        return to_root(run, ExitKind::Cpuid);
+    }
     let gpr = &mut run.state.gpr;
     let (leaf, subleaf) = (gpr[RAX] as u32, gpr[RCX] as u32);
-    let config = config();
-    let cpu = ChildCpu {
-        apic_id: run.vp.index,
-        vp_count: run.vp_count,
-        // Two leaves tell of CR4, one of XCR0.
-        cr4: if matches!(leaf, 1 | 7) { config.child_rules.cr4() } else { 0 },
-        xcr0: if leaf == 0xd && config.present.xcr0 { insn::xgetbv() } else { 1 },
-        clock: config.clock,
-        xsave: &config.xsave,
-        xsaves: config.present.xss,
-        apic_enabled: run.state.apic.present(),
-    };
+    // One leaf tells of XCR0.
+    let xcr0 = if leaf == 0xd && config().present.xcr0 { insn::xgetbv() } else { 1 };
+    let apic_enabled = run.state.apic.present();
     let [eax, ebx, ecx, edx] =
-        policy::cpuid::child(leaf, subleaf, insn::cpuid(leaf, subleaf), &cpu);
+        cpuid_result(leaf, subleaf, run.vp.index, run.vp_count, xcr0, apic_enabled);
     gpr[RAX] = u64::from(eax);
     gpr[RBX] = u64::from(ebx);
     gpr[RCX] = u64::from(ecx);
     gpr[RDX] = u64::from(edx);
     event::skip_instruction();
     Next::Enter
+}
+
+/// What CPUID says to a VP. Its VMCS is current.
+#[inline(always)]
+pub fn cpuid_result(
+    leaf: u32,
+    subleaf: u32,
+    index: u32,
+    vp_count: u32,
+    xcr0: u64,
+    apic_enabled: bool,
+) -> policy::cpuid::Regs {
+    let config = config();
+    let cpu = ChildCpu {
+        apic_id: index,
+        vp_count,
+        // Two leaves tell of CR4.
+        cr4: if matches!(leaf, 1 | 7) { config.child_rules.cr4() } else { 0 },
+        xcr0,
+        clock: config.clock,
+        xsave: &config.xsave,
+        xsaves: config.present.xss,
+        apic_enabled,
+    };
+    policy::cpuid::child(leaf, subleaf, insn::cpuid(leaf, subleaf), &cpu)
 }
 
 /// IN, OUT, INS, OUTS (SDM vol. 3, table 28-5).
@@ -179,8 +198,20 @@ fn apic_effect(run: &mut Run<'_>, effect: Effect) -> Next {
     }
 }
 
+/// The MSR that RCX names; the root answers for one that does not exist.
+fn msr_of(run: &mut Run<'_>, access: u8) -> Result<Msr, Next> {
+    Msr::decode(run.state.gpr[RCX] as u32, &config().msrs).ok_or_else(|| {
+        run.page.access = access;
+        to_root(run, ExitKind::Msr)
+    })
+}
+
 fn rdmsr(run: &mut Run<'_>) -> Next {
-    match read_msr(run, run.state.gpr[RCX] as u32) {
+    let msr = match msr_of(run, 1) {
+        Ok(msr) => msr,
+        Err(next) => return next,
+    };
+    match read_msr(run, msr) {
         Ok(value) => {
             run.state.gpr[RAX] = value & 0xffff_ffff;
             run.state.gpr[RDX] = value >> 32;
@@ -191,9 +222,9 @@ fn rdmsr(run: &mut Run<'_>) -> Next {
     }
 }
 
-fn read_msr(run: &mut Run<'_>, index: u32) -> Result<u64, Gp> {
+fn read_msr(run: &mut Run<'_>, msr: Msr) -> Result<u64, Gp> {
     let state = &mut *run.state;
-    match Msr::decode(index, &config().msrs).ok_or(Gp)? {
+    match msr {
         Msr::ApicBase => Ok(state.apic.base()),
         Msr::X2Apic(offset) => state.apic.msr_read(offset, insn::rdtsc()),
         Msr::Tsc => Ok(insn::rdtsc().wrapping_add(state.tsc_offset)),
@@ -207,9 +238,12 @@ fn read_msr(run: &mut Run<'_>, index: u32) -> Result<u64, Gp> {
 }
 
 fn wrmsr(run: &mut Run<'_>) -> Next {
-    let index = run.state.gpr[RCX] as u32;
+    let msr = match msr_of(run, 2) {
+        Ok(msr) => msr,
+        Err(next) => return next,
+    };
     let value = run.state.gpr[RAX] & 0xffff_ffff | run.state.gpr[RDX] << 32;
-    match write_msr(run, index, value) {
+    match write_msr(run, msr, value) {
         Ok(effect) => {
             event::skip_instruction();
             match effect {
@@ -222,10 +256,10 @@ fn wrmsr(run: &mut Run<'_>) -> Next {
 }
 
 /// The effect on the local APIC, if the MSR is one of its.
-fn write_msr(run: &mut Run<'_>, index: u32, value: u64) -> Result<Option<Effect>, Gp> {
+fn write_msr(run: &mut Run<'_>, msr: Msr, value: u64) -> Result<Option<Effect>, Gp> {
     let state = &mut *run.state;
     let caps = &config().msrs;
-    match Msr::decode(index, caps).ok_or(Gp)? {
+    match msr {
         Msr::ApicBase => {
             // The page cannot move: only the address after RESET is offered.
             let address = value & 0x000f_ffff_ffff_f000;
@@ -259,7 +293,7 @@ fn write_msr(run: &mut Run<'_>, index: u32, value: u64) -> Result<Option<Effect>
         Msr::FlushCmd => insn::wrmsr(msr::FLUSH_CMD, caps.write_flush_cmd(value)?),
         Msr::State(stored) => {
             state.msrs.write(stored, value, caps)?;
-            if config().present.spec_ctrl && index == msr::SPEC_CTRL {
+            if config().present.spec_ctrl && stored == Stored::SpecCtrl {
                 insn::wrmsr(msr::SPEC_CTRL, value);
             }
         }
@@ -333,6 +367,12 @@ fn exception(lp: &mut Lp, run: &mut Run<'_>) -> Next {
         vmcs::GUEST_INTERRUPTIBILITY.write(state | blocking::NMI);
     }
     match vector {
+        _ if !matches!(vector, 2 | 18) && run.page.orders >> (vector & 31) & 1 != 0 => {
+            let fault = Event::exited(info);
+            run.page.fault = fault.info();
+            run.page.fault_error = fault.error();
+            to_root(run, ExitKind::Exception)
+        }
         2 => {
             lp.set_nmi();
             Next::Root(ExitKind::Interrupted)

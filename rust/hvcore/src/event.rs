@@ -139,13 +139,18 @@ pub mod blocking {
 
 /// Moves RIP behind the instruction that exited, as if it had been executed.
 pub fn skip_instruction() {
-    const TF: u64 = 1 << 8;
-    const PENDING_BS: u64 = 1 << 14;
     let old = vmcs::GUEST_RIP.read();
     let rip = old.wrapping_add(u64::from(vmcs::EXIT_LENGTH.read()));
     // Outside of 64-bit code RIP wraps at 4 GiB.
     let wraps = (old ^ rip) >> 32 != 0 && vmcs::GUEST_CS_ACCESS.read() & 1 << 13 == 0;
     vmcs::GUEST_RIP.write(if wraps { rip & 0xffff_ffff } else { rip });
+    retire();
+}
+
+/// What the end of an instruction does beside moving RIP.
+pub fn retire() {
+    const TF: u64 = 1 << 8;
+    const PENDING_BS: u64 = 1 << 14;
     let state = vmcs::GUEST_INTERRUPTIBILITY.read();
     if state & (blocking::STI | blocking::MOV_SS) != 0 {
         vmcs::GUEST_INTERRUPTIBILITY.write(state & !(blocking::STI | blocking::MOV_SS));

@@ -69,6 +69,8 @@ pub struct State {
     pub vpid: u16,
     /// LP whose host state the VMCS holds, plus 1.
     pub host: u32,
+    /// Exceptions that exit.
+    pub exceptions: u32,
     /// Primary processor-based controls without the windows.
     pub controls: u32,
     /// See [`apic_step`](crate::apic_step).
@@ -152,6 +154,7 @@ pub fn create(lp: &Lp, number: u64, index: u64, run_spa: u64) -> Answer<u64> {
         tsc_adjust: 0,
         vpid: FIRST_VPID + (child.index() * MAX_VPS + index) as u16,
         host: 0,
+        exceptions: CHILD_EXCEPTIONS,
         controls: 0,
         steps: false,
         timer: None,
@@ -241,7 +244,7 @@ fn write_controls(lp: &Lp, state: &mut State, eptp: u64) {
 
 /// #DB and #AC, whose delivery can go on for ever without an interrupt being taken; #MC, which is
 /// the root's.
-const CHILD_EXCEPTIONS: u32 = 1 << 1 | 1 << 17 | 1 << 18;
+pub const CHILD_EXCEPTIONS: u32 = 1 << 1 | 1 << 17 | 1 << 18;
 
 impl State {
     /// The page that the root shares for this VP.

@@ -5,6 +5,7 @@
 use crate::arch::insn;
 use crate::arch::lp::Lp;
 use crate::arch::vmcs::{self, SegmentFields};
+use crate::child_exit;
 use crate::event::{blocking, Event};
 use crate::machine::config;
 use crate::partition::{self, Answer};
@@ -20,13 +21,22 @@ const REGISTERS: u64 = StateKind::Registers as u64;
 const XSAVE: u64 = StateKind::Xsave as u64;
 const APIC: u64 = StateKind::Apic as u64;
 const STATS: u64 = StateKind::Stats as u64;
+const CPUID: u64 = StateKind::Cpuid as u64;
 
 /// [`Call::VpGet`](hvabi::call::Call::VpGet), or [`Call::VpSet`](hvabi::call::Call::VpSet).
 pub fn access(lp: &Lp, set: bool, [number, index, kind, spa, groups]: [u64; 5]) -> Answer<u64> {
     let page = partition::with_memory(|memory| partition::list(&memory.owners, spa))?;
-    let (vp, _) = vp::find(number, index)?;
+    let (vp, vp_count) = vp::find(number, index)?;
     let mut state = vp.state()?;
     match (kind, set) {
+        (CPUID, false) => {
+            let (leaf, subleaf) = (groups as u32, (groups >> 32) as u32);
+            let (xcr0, apic) = (state.switched.xcr0, state.apic.present());
+            let result = state.with_vmcs(lp, |_| {
+                child_exit::cpuid_result(leaf, subleaf, vp.index, vp_count, xcr0, apic)
+            });
+            page.write(0, result);
+        }
         (REGISTERS, _) => {
             if groups & !group::ALL != 0 {
                 return Err((Status::BadArgument, 0));

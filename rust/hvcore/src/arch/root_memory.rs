@@ -61,6 +61,7 @@ plain!(
     u16,
     u32,
     u64,
+    [u32; 4],
     [u64; 16],
     [u32; 1024],
     hvabi::vp::Segment,
