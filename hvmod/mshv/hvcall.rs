@@ -4,21 +4,24 @@
 //! its own.
 
 use super::{
-    machine,
+    intercept, machine,
     partition::{Partition, Setup},
     registers,
     user::{self, Small},
     vp::Vp,
 };
+use crate::hvabi::MAX_VPS;
 use crate::tlfs::{
     hvcall::{
-        self as tlfs, code, intercept_type, translate_flags as flags, translate_result, Input,
-        InputAssertInterrupt, InputGetProperty, InputGetPropertyEx, InputInstallIntercept,
-        InputSetProperty, InputTranslate, Interrupt, OutputTranslate, PropertyBank,
+        self as tlfs, code, cpuid_flags, translate_flags as flags, translate_result, CpuidLeaf,
+        Input, InputAssertInterrupt, InputCpuidValues, InputGetProperty, InputGetPropertyEx,
+        InputInterceptResult, InputSetProperty, InputTranslate, Interrupt, OutputTranslate,
+        PropertyBank,
     },
     mshv::RootHvcall,
     pod::{self, Pod},
-    register::{InputVpRegisters, RegisterAssoc, RegisterValue},
+    processor::Cpuid,
+    register::{InputVpRegisters, RegisterAssoc, RegisterValue, VP_INDEX_ANY},
     state::View,
     status::{HvResult, HvStatus},
     walk::{self, Access, Fault, Paging},
@@ -152,7 +155,7 @@ fn call(target: &mut Target<'_>, code: u16, input: Input<'_>, output: &mut Outpu
         Target::Partition(partition, setup) => match code {
             // These two look at what the partition was set up with.
             code::GET_PARTITION_PROPERTY => return simple(get_property(setup, input, output)),
-            code::SET_PARTITION_PROPERTY => return simple(set_property(setup, input)),
+            code::SET_PARTITION_PROPERTY => return simple(set_property(partition, setup, input)),
             _ => *partition,
         },
         Target::Vp(partition) => *partition,
@@ -162,7 +165,13 @@ fn call(target: &mut Target<'_>, code: u16, input: Input<'_>, output: &mut Outpu
         code::GET_VP_REGISTERS => get_registers(partition, input, output),
         code::ASSERT_VIRTUAL_INTERRUPT => simple(assert_interrupt(partition, input)),
         code::TRANSLATE_VIRTUAL_ADDRESS => simple(translate(partition, input, output)),
-        code::INSTALL_INTERCEPT => simple(install_intercept(input)),
+        code::INSTALL_INTERCEPT => simple(
+            input
+                .simple()
+                .and_then(|input| intercept::install(partition, &input)),
+        ),
+        code::REGISTER_INTERCEPT_RESULT => simple(register_result(partition, input)),
+        code::GET_VP_CPUID_VALUES => cpuid_values(partition, input, output),
         code::GET_PARTITION_PROPERTY => match partition.setup.lock() {
             Ok(setup) => simple(get_property(&setup, input, output)),
             // The thread was killed, and will not see this.
@@ -205,11 +214,15 @@ fn get_property_ex(input: Input<'_>, output: &mut Output<'_>) -> HvResult {
     Ok(())
 }
 
-fn set_property(setup: &mut Setup, input: Input<'_>) -> HvResult {
+fn set_property(partition: &Partition, setup: &mut Setup, input: Input<'_>) -> HvResult {
     let input: InputSetProperty = input.simple()?;
     setup
         .properties
-        .set(input.property_code, input.property_value, setup.initialized)
+        .set(input.property_code, input.property_value, setup.initialized)?;
+    partition
+        .installed
+        .set_msr_action(setup.properties.unimplemented_msr_action);
+    Ok(())
 }
 
 /// The VP that an input names.
@@ -271,13 +284,57 @@ fn assert_interrupt(partition: &Partition, input: Input<'_>) -> HvResult {
     partition.assert_interrupt(Interrupt::from_input(&input)?)
 }
 
-/// Every access to a port is an intercept already, and no other intercept can be had.
-fn install_intercept(input: Input<'_>) -> HvResult {
-    let input: InputInstallIntercept = input.simple()?;
-    match input.intercept_type {
-        intercept_type::X64_IO_PORT if input.access_type & !3 == 0 => Ok(()),
-        _ => Err(HvStatus::INVALID_PARAMETER),
+fn register_result(partition: &Partition, input: Input<'_>) -> HvResult {
+    let input: InputInterceptResult = input.simple()?;
+    intercept::register_result(partition, &input)
+}
+
+/// Does something with the VP of that index, or with all of them.
+pub(super) fn each_vp(
+    partition: &Partition,
+    index: u32,
+    mut work: impl FnMut(&Vp) -> HvResult,
+) -> HvResult {
+    if index != VP_INDEX_ANY {
+        return work(vp(partition, index)?);
     }
+    (0..MAX_VPS as u32)
+        .filter_map(|index| partition.vp(index))
+        .try_for_each(|vp| work(vp))
+}
+
+fn cpuid_values(partition: &Partition, input: Input<'_>, output: &mut Output<'_>) -> Done {
+    let checked = input
+        .rep::<InputCpuidValues, CpuidLeaf>()
+        .and_then(|found| {
+            output.wanted()?;
+            let (header, _) = found;
+            if header.flags & !cpuid_flags::VALID != 0
+                || header.reserved != 0
+                || header.padding != 0
+            {
+                return Err(HvStatus::INVALID_PARAMETER);
+            }
+            Ok((vp(partition, header.vp_index)?, found))
+        });
+    let (vp, (header, count)) = match checked {
+        Ok(found) => found,
+        Err(status) => return (0, Err(status)),
+    };
+    let registered = header.flags & cpuid_flags::APPLY_REGISTERED != 0;
+    let mut state = vp.lock();
+    for index in 0..count {
+        let values = input
+            .element::<InputCpuidValues, CpuidLeaf>(index)
+            .and_then(|leaf| {
+                intercept::cpuid_values(vp, &mut state, leaf.eax, leaf.ecx, registered)
+            });
+        match values {
+            Ok(values) => output.put(usize::from(index) * size_of::<Cpuid>(), &values),
+            Err(status) => return (index, Err(status)),
+        }
+    }
+    (count, Ok(()))
 }
 
 fn translate(partition: &Partition, input: Input<'_>, output: &mut Output<'_>) -> HvResult {

@@ -10,6 +10,7 @@
 //! | [`region`], [`guest`] | memory of a partition, and reading it as the VP would |
 //! | [`interrupt`], [`routing`], [`irqfd`] | interrupts for a partition |
 //! | [`ioeventfd`] | writes of a partition that become events |
+//! | [`intercept`] | what of a VP its program decides: CPUID, MSRs, exceptions |
 //! | [`hvcall`] | the hypercalls of Hyper-V that a program may make |
 //! | [`registry`] | which partitions exist |
 //! | [`user`] | arguments in the program's memory |
@@ -27,7 +28,7 @@
 //! 3. `Vp::state`: the VP's registers. Held while the VP runs, not while it sleeps. Of one VP only.
 //! 4. `Partition::irqfds`.
 //! 5. `Partition::routes`.
-//! 6. `Partition::regions`, `Partition::doorbells`.
+//! 6. `Partition::regions`, `Partition::doorbells`, `Partition::installed`.
 //! 7. [`registry`]'s.
 //!
 //! The lock of an eventfd's wait queue is held where an irqfd asserts an interrupt, with interrupts
@@ -43,6 +44,7 @@
 
 mod guest;
 mod hvcall;
+mod intercept;
 mod interrupt;
 mod ioeventfd;
 mod irqfd;

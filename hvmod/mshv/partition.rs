@@ -4,6 +4,7 @@
 
 use super::{
     hvcall::{self, Target},
+    intercept::Installed,
     ioeventfd::{self, Doorbells},
     irqfd::{self, Irqfds},
     region::{self, Regions, Request},
@@ -55,6 +56,8 @@ pub(crate) struct Partition {
     pub(super) irqfds: Mutex<Irqfds>,
     #[pin]
     pub(super) doorbells: Doorbells,
+    #[pin]
+    pub(super) installed: Installed,
 }
 
 impl Partition {
@@ -74,6 +77,7 @@ impl Partition {
                     routes <- new_mutex!(Routes::new()),
                     irqfds <- new_mutex!(Irqfds::new()),
                     doorbells <- Doorbells::new(),
+                    installed <- Installed::new(),
                 }),
                 GFP_KERNEL_ACCOUNT,
             )

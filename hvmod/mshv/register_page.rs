@@ -2,10 +2,9 @@
 
 //! The register page of a VP: its registers in memory that the program has mapped.
 
-use super::vp::{hv_status, State, Vp};
+use super::vp::{State, Vp};
 use crate::{
-    hvabi::state::{group, StateKind},
-    hypercall,
+    hvabi::state::group,
     sys::shared::SharedWords,
     tlfs::{
         register::name,
@@ -106,17 +105,7 @@ impl Vp {
             let registers = &mut *state.registers;
             (registers.es, registers.cs, registers.ss) = (es, cs, ss);
             (registers.ds, registers.fs, registers.gs) = (ds, fs, gs);
-            let spa = state.registers.spa();
-            hv_status(
-                hypercall::vp_set(
-                    self.partition_id(),
-                    self.index(),
-                    StateKind::Registers,
-                    spa,
-                    group::SEGMENTS,
-                )
-                .0,
-            )?;
+            state.store_groups(self, group::SEGMENTS)?;
         }
         if dirty & dirty::XMM != 0 {
             state.load_xsave(self)?;

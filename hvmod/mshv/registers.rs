@@ -60,6 +60,21 @@ impl State {
         )
     }
 
+    /// Stores groups of registers.
+    pub(super) fn store_groups(&mut self, vp: &Vp, groups: u64) -> HvResult {
+        let spa = self.registers.spa();
+        hv_status(
+            hypercall::vp_set(
+                vp.partition_id(),
+                vp.index(),
+                StateKind::Registers,
+                spa,
+                groups,
+            )
+            .0,
+        )
+    }
+
     /// Loads the XSAVE area.
     pub(super) fn load_xsave(&mut self, vp: &Vp) -> HvResult {
         let spa = self.xsave.spa();

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     hvabi::{
         call::Status,
-        vp::{ExitKind, RunPage},
+        vp::{orders, ExitKind, RunPage},
     },
     hypercall,
     sys::run::{self, RunGuard},
@@ -53,12 +53,17 @@ fn run<'a>(partition: &Partition, vp: &'a Vp) -> Result<MutexGuard<'a, State>> {
             state = sleep(vp, state, None)?;
             continue;
         }
+        state.run.orders = partition.orders(&state);
+        if state.retired {
+            state.run.orders |= orders::RETIRED;
+        }
         let Some(status) = enter(vp) else {
             // Those who want the state get it: the mutex does not let this one overtake twice.
             drop(state);
             state = vp.lock_to_run();
             continue;
         };
+        state.retired = false;
         if status != Status::Ok {
             hypercall::report();
             return Err(hypercall::error(status));
@@ -117,7 +122,7 @@ fn tsc_to_ns(ticks: u64) -> u64 {
 }
 
 fn exit_kind(run: &RunPage) -> ExitKind {
-    const KINDS: [ExitKind; 9] = [
+    const KINDS: [ExitKind; 12] = [
         ExitKind::Interrupted,
         ExitKind::Halted,
         ExitKind::Port,
@@ -127,6 +132,9 @@ fn exit_kind(run: &RunPage) -> ExitKind {
         ExitKind::BadState,
         ExitKind::Unexpected,
         ExitKind::WaitForSipi,
+        ExitKind::Cpuid,
+        ExitKind::Msr,
+        ExitKind::Exception,
     ];
     KINDS
         .get(run.exit as usize)
@@ -162,6 +170,17 @@ fn after(partition: &Partition, vp: &Vp, state: &mut State) -> Next {
                 mapped = partition.regions.lock().find(state.run.gpa).is_some();
             }
         }
+        ExitKind::Cpuid => match partition.answer_cpuid(vp, state) {
+            Ok(true) => return Next::Again,
+            Ok(false) => return Next::Tell,
+            Err(_) => hypercall::report(),
+        },
+        ExitKind::Msr => match partition.answer_msr(vp, state) {
+            Ok(true) => return Next::Again,
+            Ok(false) => {}
+            Err(_) => hypercall::report(),
+        },
+        ExitKind::Exception => instruction = guest::instruction(partition, &state.run),
         ExitKind::TripleFault => {}
         ExitKind::BadState | ExitKind::Unexpected => hypercall::report(),
     }

@@ -26,6 +26,7 @@ use crate::{
         wait::Waiter,
     },
     tlfs::{
+        cpuid::CpuidResult,
         fpu::XsaveArea,
         message::Message,
         mshv::{self as uapi, mmap_offset},
@@ -57,6 +58,10 @@ pub(super) struct State {
     pub(super) local: LocalRegisters,
     /// The last intercept.
     pub(super) message: KBox<Message>,
+    /// What the program has CPUID say.
+    pub(super) cpuid: KVec<CpuidResult>,
+    /// The next entry is behind an instruction: see [`orders::RETIRED`](crate::hvabi::vp::orders::RETIRED).
+    pub(super) retired: bool,
 }
 
 /// A virtual processor.
@@ -91,6 +96,8 @@ impl Vp {
                 ..LocalRegisters::default()
             },
             message: KBox::new(Message::none(), GFP_KERNEL_ACCOUNT)?,
+            cpuid: KVec::new(),
+            retired: false,
         };
         let calls = Killable::new(())?;
         let waiter = Waiter::new()?;

@@ -9,7 +9,9 @@ use super::{
 use crate::{
     hvabi::state::{group, StateKind},
     hypercall,
+    sys::shared::Shared,
     tlfs::{
+        fpu::XsaveArea,
         lapic::{self, LapicState},
         mshv::{vp_state, GetSetVpState},
         pod,
@@ -67,11 +69,18 @@ pub(super) fn ioctl(vp: &Vp, arg: usize, set: bool) -> Result<isize> {
         }
         (vp_state::XSAVE, false) => {
             let loaded = state.load_xsave(vp);
-            loaded.map(|()| user::write_bytes(buffer, &state.xsave[..]))
+            let mut compact = Shared::<XsaveArea>::new()?;
+            loaded.map(|()| {
+                machine::get().xsave.compact(&state.xsave, &mut compact);
+                user::write_bytes(buffer, &compact[..size as usize])
+            })
         }
         (vp_state::XSAVE, true) => {
+            let mut scratch = Shared::<XsaveArea>::new()?;
             user::read_bytes(buffer, &mut state.xsave[..])?;
-            state.store_xsave(vp).map(Ok)
+            let layout = machine::get().xsave;
+            let expanded = layout.expand(&mut state.xsave, &mut scratch);
+            expanded.and_then(|()| state.store_xsave(vp)).map(Ok)
         }
         // A VP has no synthetic interrupt controller.
         _ => Err(HvStatus::INVALID_PARAMETER),

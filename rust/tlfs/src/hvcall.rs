@@ -157,6 +157,16 @@ pod_struct! {
     }
 }
 
+/// Bits of [`InputCpuidValues::flags`].
+pub mod cpuid_flags {
+    /// XCR0 and IA32_XSS are the VP's; else those of [`CpuidLeaf`](super::CpuidLeaf), which make
+    /// no difference here.
+    pub const USE_VP_XFEM_XSS: u32 = 1 << 0;
+    /// With what was registered by REGISTER_INTERCEPT_RESULT.
+    pub const APPLY_REGISTERED: u32 = 1 << 1;
+    pub const VALID: u32 = USE_VP_XFEM_XSS | APPLY_REGISTERED;
+}
+
 /// `enum hv_intercept_type`.
 pub mod intercept_type {
     pub const X64_IO_PORT: u32 = 0;
@@ -164,6 +174,7 @@ pub mod intercept_type {
     pub const X64_CPUID: u32 = 2;
     pub const EXCEPTION: u32 = 3;
     pub const MMIO: u32 = 5;
+    pub const X64_GLOBAL_CPUID: u32 = 6;
     pub const HYPERCALL: u32 = 8;
     pub const X64_MSR_INDEX: u32 = 12;
 }

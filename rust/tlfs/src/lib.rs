@@ -17,9 +17,11 @@ use crate::hvabi;
 #[cfg(not(MODULE))]
 extern crate hvabi;
 
+pub mod cpuid;
 pub mod errno;
 pub mod fpu;
 pub mod hvcall;
+pub mod intercept;
 pub mod lapic;
 pub mod message;
 pub mod mshv;
@@ -33,6 +35,7 @@ pub mod state;
 pub mod status;
 pub mod store;
 pub mod walk;
+pub mod xsave;
 
 /// Size of a page of the hypervisor, in bytes.
 pub const PAGE_SIZE: usize = 4096;

@@ -4,6 +4,7 @@
 
 use super::hvabi;
 use super::pod::{self, pod_struct, Pod};
+use super::processor::Cpuid;
 use super::segment::SegmentRegister;
 use hvabi::vp::{gpr, ExitKind, RunPage};
 
@@ -18,6 +19,7 @@ pub mod message_type {
     pub const X64_IO_PORT_INTERCEPT: u32 = 0x8001_0000;
     pub const X64_MSR_INTERCEPT: u32 = 0x8001_0001;
     pub const X64_CPUID_INTERCEPT: u32 = 0x8001_0002;
+    pub const X64_EXCEPTION_INTERCEPT: u32 = 0x8001_0003;
     pub const X64_APIC_EOI: u32 = 0x8001_0004;
     pub const X64_HALT: u32 = 0x8001_0007;
 }
@@ -94,6 +96,40 @@ pod_struct! {
         pub guest_virtual_address: u64,
         pub guest_physical_address: u64,
         pub instruction_bytes: [u8; INSTRUCTION_BYTES],
+    }
+    /// `struct hv_x64_msr_intercept_message`.
+    pub struct MsrMessage {
+        pub header: InterceptHeader,
+        pub msr_number: u32,
+        pub reserved: u32,
+        pub rdx: u64,
+        pub rax: u64,
+    }
+    /// `struct hv_x64_cpuid_intercept_message`.
+    pub struct CpuidMessage {
+        pub header: InterceptHeader,
+        pub rax: u64,
+        pub rcx: u64,
+        pub rdx: u64,
+        pub rbx: u64,
+        /// What the hypervisor would answer: RAX, RCX, RDX, RBX.
+        pub default_result: [u64; 4],
+    }
+    /// `struct hv_x64_exception_intercept_message`.
+    pub struct ExceptionMessage {
+        pub header: InterceptHeader,
+        pub exception_vector: u16,
+        /// Bit 0: the error code is valid, bit 1: software exception.
+        pub exception_info: u8,
+        pub instruction_byte_count: u8,
+        pub error_code: u32,
+        pub exception_parameter: u64,
+        pub reserved: u64,
+        pub instruction_bytes: [u8; INSTRUCTION_BYTES],
+        pub ds_segment: SegmentRegister,
+        pub ss_segment: SegmentRegister,
+        /// RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8 to R15.
+        pub gpr: [u64; 16],
     }
     /// `struct hv_x64_apic_eoi_message`.
     pub struct ApicEoiMessage {
@@ -196,6 +232,7 @@ pub fn wants_instruction(run: &RunPage, kind: ExitKind) -> bool {
     match kind {
         ExitKind::Port => run.port_string != 0,
         ExitKind::Memory => run.access & 4 == 0,
+        ExitKind::Exception => true,
         _ => false,
     }
 }
@@ -237,15 +274,76 @@ pub fn translate(
                 reserved: 0,
             },
         ),
-        ExitKind::Unexpected | ExitKind::Interrupted | ExitKind::WaitForSipi => message.set(
-            message_type::UNSUPPORTED_FEATURE,
-            &UnsupportedFeatureMessage {
-                vp_index,
-                feature_code: run.reason,
-                feature_parameter: run.qualification,
+        ExitKind::Msr => message.set(
+            message_type::X64_MSR_INTERCEPT,
+            &MsrMessage {
+                header: header(vp_index, run, msr_access(run)),
+                msr_number: run.gpr[gpr::RCX] as u32,
+                reserved: 0,
+                rdx: run.gpr[gpr::RDX],
+                rax: run.gpr[gpr::RAX],
             },
         ),
+        ExitKind::Exception => exception(message, vp_index, run, instruction),
+        ExitKind::Unexpected | ExitKind::Interrupted | ExitKind::WaitForSipi | ExitKind::Cpuid => {
+            message.set(
+                message_type::UNSUPPORTED_FEATURE,
+                &UnsupportedFeatureMessage {
+                    vp_index,
+                    feature_code: run.reason,
+                    feature_parameter: run.qualification,
+                },
+            )
+        }
     }
+}
+
+fn msr_access(run: &RunPage) -> u8 {
+    if run.access & 2 != 0 {
+        access_type::WRITE
+    } else {
+        access_type::READ
+    }
+}
+
+/// Writes the message for CPUID, to which the hypervisor would answer `default`.
+pub fn cpuid(message: &mut Message, vp_index: u32, run: &RunPage, default: &Cpuid) {
+    let [eax, ebx, ecx, edx] = default.map(u64::from);
+    message.set(
+        message_type::X64_CPUID_INTERCEPT,
+        &CpuidMessage {
+            header: header(vp_index, run, access_type::EXECUTE),
+            rax: run.gpr[gpr::RAX],
+            rcx: run.gpr[gpr::RCX],
+            rdx: run.gpr[gpr::RDX],
+            rbx: run.gpr[gpr::RBX],
+            default_result: [eax, ecx, edx, ebx],
+        },
+    );
+}
+
+/// The parameter is CR2 of a page fault, and DR6 of a debug exception.
+fn exception(message: &mut Message, vp_index: u32, run: &RunPage, instruction: &Instruction) {
+    const HAS_ERROR: u32 = 1 << 11;
+    const TYPE_SOFTWARE: u32 = 6;
+    let error_valid = u8::from(run.fault & HAS_ERROR != 0);
+    let software = u8::from(run.fault >> 8 & 7 == TYPE_SOFTWARE);
+    message.set(
+        message_type::X64_EXCEPTION_INTERCEPT,
+        &ExceptionMessage {
+            header: header(vp_index, run, access_type::EXECUTE),
+            exception_vector: (run.fault & 0xff) as u16,
+            exception_info: error_valid | software << 1,
+            instruction_byte_count: instruction.count,
+            error_code: run.fault_error,
+            exception_parameter: run.qualification,
+            reserved: 0,
+            instruction_bytes: instruction.bytes,
+            ds_segment: run.ds.into(),
+            ss_segment: run.ss.into(),
+            gpr: run.gpr,
+        },
+    );
 }
 
 fn io_port(message: &mut Message, vp_index: u32, run: &RunPage, instruction: &Instruction) {

@@ -3,14 +3,15 @@
 //! What CPUID says, in the words of the TLFS.
 
 use super::property::Machine;
+use super::xsave::Layout;
 
 /// Registers that CPUID returns: EAX, EBX, ECX, EDX.
 pub type Cpuid = [u32; 4];
 
-const EAX: usize = 0;
-const EBX: usize = 1;
-const ECX: usize = 2;
-const EDX: usize = 3;
+pub const EAX: usize = 0;
+pub const EBX: usize = 1;
+pub const ECX: usize = 2;
+pub const EDX: usize = 3;
 
 /// Bits of `union hv_partition_processor_features`, bank 0, and where CPUID says so:
 /// (bit, leaf, register, bit of the register).
@@ -89,6 +90,7 @@ pub fn describe(cpuid: impl Fn(u32, u32) -> Cpuid, tsc_khz: u64) -> Machine {
         xsave_features,
         xsave_states: states,
         xsave_size: size,
+        xsave: Layout::new(states, |subleaf| cpuid(0xd, subleaf)),
         physical_address_width: if width == 0 { 36 } else { width },
         clflush_size: u64::from(cpuid(1, 0)[EBX] >> 8 & 0xff),
         tsc_hz: tsc_khz * 1000,

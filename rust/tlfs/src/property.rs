@@ -3,6 +3,7 @@
 //! Partition properties: `enum hv_partition_property_code`.
 
 use super::status::{HvResult, HvStatus};
+use super::xsave::Layout;
 
 /// Property codes.
 pub mod code {
@@ -37,6 +38,14 @@ pub const VMM_CAP_ASSIGNABLE_SYNTHETIC: u64 = 1 << 4;
 /// have: none yet, so a guest sees plain hardware.
 pub const ASSIGNABLE_SYNTHETIC_FEATURES: u64 = 0;
 
+/// Values of UNIMPLEMENTED_MSR_ACTION.
+pub mod unimplemented_msr {
+    /// #GP.
+    pub const FAULT: u64 = 0;
+    /// Writes do nothing, reads give 0.
+    pub const IGNORE: u64 = 1;
+}
+
 /// PROCESSOR_VENDOR of an Intel processor.
 pub const VENDOR_INTEL: u64 = 1;
 
@@ -48,6 +57,7 @@ pub struct Machine {
     pub xsave_features: u64,
     pub xsave_states: u64,
     pub xsave_size: u64,
+    pub xsave: Layout,
     pub physical_address_width: u64,
     pub clflush_size: u64,
     pub tsc_hz: u64,
@@ -140,7 +150,7 @@ impl Properties {
                 self.processors_per_socket = value;
             }
             code::UNIMPLEMENTED_MSR_ACTION => {
-                range(value <= 1)?;
+                range(value <= unimplemented_msr::IGNORE)?;
                 self.unimplemented_msr_action = value;
             }
             code::TIME_FREEZE => {

@@ -87,8 +87,20 @@ pub mod name {
     pub const MISC_ENABLE: u32 = 0x0008_00a0;
     pub const APIC_ID: u32 = 0x0008_4802;
 
+    pub const HYPERCALL: u32 = 0x0009_0001;
+    pub const GUEST_OS_ID: u32 = 0x0009_0002;
     pub const VP_INDEX: u32 = 0x0009_0003;
+    pub const VP_ASSIST_PAGE: u32 = 0x0009_0013;
     pub const VP_ROOT_SIGNAL_COUNT: u32 = 0x0009_0014;
+    pub const REFERENCE_TSC: u32 = 0x0009_0017;
+    /// Sixteen follow each other, then SCONTROL, SVERSION, SIEFP, SIMP, EOM.
+    pub const SINT0: u32 = 0x000a_0000;
+    pub const SINT15: u32 = 0x000a_000f;
+    pub const SCONTROL: u32 = 0x000a_0010;
+    pub const EOM: u32 = 0x000a_0014;
+    /// CONFIG and COUNT of four timers follow each other.
+    pub const STIMER0_CONFIG: u32 = 0x000b_0000;
+    pub const STIMER3_COUNT: u32 = 0x000b_0007;
 }
 
 /// Pairs of variable-range MTRRs that a VP has.
@@ -117,6 +129,9 @@ pod_struct! {
         pub rsvd_z16: u16,
     }
 }
+
+/// `HV_ANY_VP`.
+pub const VP_INDEX_ANY: u32 = 0xffff_ffff;
 
 /// `HV_VP_INDEX_SELF`.
 pub const VP_INDEX_SELF: u32 = 0xffff_fffe;

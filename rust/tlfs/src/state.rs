@@ -98,9 +98,27 @@ pub fn home(name: u32) -> Option<Home> {
         | n::TSC_ADJUST
         | n::VP_INDEX
         | n::VP_ROOT_SIGNAL_COUNT => Home::Local,
+        _ if is_synthetic(name) => Home::Local,
         _ => return None,
     })
 }
+
+/// True for a register of Hyper-V's guest interface. A VMM writes their reset state to each VP.
+fn is_synthetic(name: u32) -> bool {
+    use super::register::name as n;
+    matches!(
+        name,
+        n::HYPERCALL
+            | n::GUEST_OS_ID
+            | n::VP_ASSIST_PAGE
+            | n::REFERENCE_TSC
+            | n::SINT0..=n::EOM
+            | n::STIMER0_CONFIG..=n::STIMER3_COUNT
+    )
+}
+
+/// A masked SINT, as it is after reset.
+const SINT_MASKED: u64 = 1 << 16;
 
 /// Index into [`Registers::mtrr_variable`].
 fn mtrr_variable(name: u32) -> Option<usize> {
@@ -190,6 +208,8 @@ impl View<'_> {
             n::MTRR_CAP => MTRR_CAP.into(),
             n::MISC_ENABLE => MISC_ENABLE.into(),
             n::DEBUG_CTL | n::TSC_ADJUST | n::VP_ROOT_SIGNAL_COUNT => 0.into(),
+            n::SINT0..=n::SINT15 => SINT_MASKED.into(),
+            _ if is_synthetic(name) => 0.into(),
             _ => return Err(HvStatus::INVALID_PARAMETER),
         })
     }
@@ -268,6 +288,17 @@ impl View<'_> {
                 }
             }
             n::VP_INDEX | n::VP_ROOT_SIGNAL_COUNT => return Err(HvStatus::ACCESS_DENIED),
+            // The guest has no such interface, so that only the state after reset makes sense.
+            n::SINT0..=n::SINT15 => {
+                if value.low & !SINT_MASKED != 0 {
+                    return bad;
+                }
+            }
+            _ if is_synthetic(name) => {
+                if value.low != 0 {
+                    return bad;
+                }
+            }
             _ => return Err(HvStatus::INVALID_PARAMETER),
         }
         Ok(())
@@ -310,6 +341,10 @@ pub fn pending_page_fault(name: u32, value: RegisterValue) -> Option<u64> {
 }
 
 const EVENT_VALID: u32 = 1 << 31;
+
+/// #GP(0) as [`Registers::event`] and its error code.
+pub const EVENT_GP: u32 = EVENT_VALID | 1 << 11 | 3 << 8 | 13;
+pub const EVENT_GP_ERROR: u32 = 0;
 
 /// RFLAGS without bits that do not exist, and with the one that always is set.
 pub(super) fn legal_flags(value: u64) -> u64 {
