@@ -104,16 +104,10 @@ while [ $round -le "$rounds" ]; do
 		fi
 
 		what="round $round: 128 MiB, rebooting"
-		# Set REBOOT=1 to see it: Linux, told that the hardware is reduced, jumps to the firmware
-		# at f000:fff0, and hvctl has put nothing there that ends the run.
-		if [ -n "$REBOOT" ]; then
-			boot 128 reboot </dev/null
-			if ends "the run ends at the reset" 4; then
-				said_right 128
-				guest_check "$what: hvctl says so" grep -q "asked for a reset" $out.err
-			fi
-		else
-			skip "$what" "hvctl does not yet end a run when the guest reboots"
+		boot 128 reboot </dev/null
+		if ends "the run ends at the reset" 4; then
+			said_right 128
+			guest_check "$what: hvctl says so" grep -q "asked for a reset" $out.err
 		fi
 
 		what="round $round: 512 MiB"

@@ -26,6 +26,8 @@ pub mod boot {
 pub const LOW_END: u64 = 0x9_fc00;
 /// Firmware tables, where programs without a boot loader look for them too.
 pub const FIRMWARE: u64 = 0xe_0000;
+/// f000:fff0, where a PC's firmware begins after a reset.
+pub const RESET_VECTOR: u64 = 0xf_fff0;
 pub const HIGH_START: u64 = 0x10_0000;
 
 pub mod port {

@@ -4,6 +4,7 @@
 pub mod acpi;
 pub mod entry;
 pub mod error;
+pub mod firmware;
 pub mod linux;
 pub mod multiboot;
 
@@ -104,6 +105,7 @@ pub fn load(
 ) -> Result<CpuState, Error> {
     let kind = kind(&payload.kernel)?;
     let rsdp = acpi::install(memory, processors)?;
+    firmware::install(memory)?;
     match kind {
         Kind::BzImage => linux::load(memory, size, rsdp, payload),
         Kind::Multiboot => multiboot::load(memory, size, payload),

@@ -46,7 +46,7 @@ pub struct KeyboardReset {
 }
 
 impl KeyboardReset {
-    const PULSE_RESET: u8 = 0xfe;
+    pub const PULSE_RESET: u8 = 0xfe;
 
     pub fn new(ending: Arc<Ending>) -> Self {
         Self { ending }
