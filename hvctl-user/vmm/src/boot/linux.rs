@@ -6,11 +6,11 @@ use linux_loader::configurator::{BootConfigurator, BootParams};
 use linux_loader::loader::KernelLoader;
 use linux_loader::loader::bootparam::{boot_e820_entry, boot_params, setup_header};
 use linux_loader::loader::bzimage::BzImage;
-use vm_memory::{GuestAddress, GuestMemory as _};
+use vm_memory::GuestAddress;
 
 use super::entry::{self, place_bytes};
 use super::error::mib;
-use super::{Error, LINUX_COMMAND_LINE, Payload, open, read_whole};
+use super::{Error, LINUX_COMMAND_LINE, Payload, open, read_initrd};
 use crate::hypervisor::{CpuState, Gpr};
 use crate::layout::{self, HOLE, boot};
 use crate::memory::GuestMemory;
@@ -176,30 +176,15 @@ fn initrd(
     let Some(path) = &payload.initrd else {
         return Ok(None);
     };
-    let bytes = read_whole(path, "initrd")?;
-    let size = bytes.len() as u64;
     let highest = match u64::from(header.initrd_addr_max) {
         0 => OLD_INITRD_MAX,
         stated => stated,
     };
-    let end = low_end.min(highest + 1);
+    let end = low_end.min(highest + 1) & !0xfff;
     let start = kernel_end.next_multiple_of(0x1000);
-    let room = end.saturating_sub(start);
-    if size > room {
-        return Err(Error::InitrdDoesNotFit {
-            path: path.clone(),
-            size,
-            room,
-        });
-    }
+    let bytes = read_initrd(path, end.saturating_sub(start))?;
+    let size = bytes.len() as u64;
     let address = (end - size) & !0xfff;
-    if address < start || !memory.check_range(GuestAddress(address), bytes.len()) {
-        return Err(Error::InitrdDoesNotFit {
-            path: path.clone(),
-            size,
-            room,
-        });
-    }
     place_bytes(memory, address, &bytes)?;
     Ok(Some((address, size)))
 }
@@ -369,6 +354,37 @@ mod tests {
             error.to_string().contains("/nonexistent/vmlinuz"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn an_initrd_that_cannot_fit_is_not_read() {
+        let mut files = files(&image(b"", |_| {}), None, None);
+        let sparse = files._directory.path().join("sparse");
+        std::fs::File::create(&sparse)
+            .and_then(|file| file.set_len(1 << 42))
+            .unwrap();
+        files.payload.initrd = Some(sparse);
+        let error = boot_in(32 * MIB, &files).unwrap_err();
+        assert!(
+            matches!(error, Error::InitrdDoesNotFit { size, .. } if size == 1 << 42),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn what_is_not_a_file_is_refused_at_once() {
+        let mut files = files(&image(b"", |_| {}), None, None);
+        let fifo = files._directory.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for path in [fifo, "/dev/zero".into(), "/dev/null".into()] {
+            let good = std::mem::replace(&mut files.payload.kernel, path.clone());
+            let error = boot_in(32 * MIB, &files).unwrap_err();
+            assert!(error.to_string().contains("not a regular file"), "{error}");
+            files.payload.kernel = good;
+            files.payload.initrd = Some(path);
+            let error = boot_in(32 * MIB, &files).unwrap_err();
+            assert!(error.to_string().contains("not a regular file"), "{error}");
+        }
     }
 
     #[test]

@@ -9,8 +9,8 @@ pub mod linux;
 pub mod multiboot;
 
 use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::FileExt;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 pub use error::Error;
@@ -37,31 +37,62 @@ pub enum Kind {
 /// Linux's console, where nobody said otherwise.
 pub const LINUX_COMMAND_LINE: &str = "console=ttyS0";
 
+/// Opens a regular file; anything else would block, or never end.
 fn open(path: &Path, what: &'static str) -> Result<File, Error> {
     let refused = |cause| Error::Open {
         what,
         path: path.to_owned(),
         cause,
     };
-    let file = File::open(path).map_err(refused)?;
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
+        .map_err(refused)?;
     let metadata = file.metadata().map_err(refused)?;
     if metadata.is_dir() {
-        return Err(refused(std::io::ErrorKind::IsADirectory.into()));
+        return Err(refused(ErrorKind::IsADirectory.into()));
+    }
+    if !metadata.is_file() {
+        let cause = "it is not a regular file: give one";
+        return Err(refused(std::io::Error::new(ErrorKind::InvalidInput, cause)));
     }
     Ok(file)
 }
 
-/// Reads a whole file that has to fit below `limit` bytes.
-fn read_whole(path: &Path, what: &'static str) -> Result<Vec<u8>, Error> {
+/// What a file holds, or only its size if that is more than `limit` bytes.
+enum Content {
+    Bytes(Vec<u8>),
+    TooLarge(u64),
+}
+
+fn read_whole(path: &Path, what: &'static str, limit: u64) -> Result<Content, Error> {
+    let refused = |cause| Error::Open {
+        what,
+        path: path.to_owned(),
+        cause,
+    };
+    let file = open(path, what)?;
+    let size = file.metadata().map_err(refused)?.len();
+    if size > limit {
+        return Ok(Content::TooLarge(size));
+    }
     let mut bytes = Vec::new();
-    open(path, what)?
-        .read_to_end(&mut bytes)
-        .map_err(|cause| Error::Open {
-            what,
+    // It may grow meanwhile.
+    file.take(limit).read_to_end(&mut bytes).map_err(refused)?;
+    Ok(Content::Bytes(bytes))
+}
+
+/// Reads the initrd, for which there are `room` bytes.
+fn read_initrd(path: &Path, room: u64) -> Result<Vec<u8>, Error> {
+    match read_whole(path, "initrd", room)? {
+        Content::Bytes(bytes) => Ok(bytes),
+        Content::TooLarge(size) => Err(Error::InitrdDoesNotFit {
             path: path.to_owned(),
-            cause,
-        })?;
-    Ok(bytes)
+            size,
+            room,
+        }),
+    }
 }
 
 /// What kind of kernel the file begins like.

@@ -8,7 +8,7 @@ use vm_memory::ByteValued;
 
 use super::entry::{self, place, place_bytes};
 use super::error::mib;
-use super::{Error, Payload, read_whole};
+use super::{Content, Error, Payload, read_initrd, read_whole};
 use crate::hypervisor::{CpuState, Gpr};
 use crate::layout::{self, HOLE, boot};
 use crate::memory::GuestMemory;
@@ -31,6 +31,8 @@ const INFO_LOADER_NAME: u32 = 1 << 9;
 
 const LOADER_NAME: &[u8] = b"hvctl\0";
 const COMMAND_LINE_LIMIT: usize = 4095;
+/// All of the file is read, debug information included.
+const LARGEST_FILE: u64 = 1 << 30;
 
 /// The flags of the Multiboot header in the file, if there is one.
 pub fn find_header(file: &[u8]) -> Option<u32> {
@@ -181,10 +183,19 @@ impl Room<'_> {
 /// Loads kernel, module and the information structure.
 pub fn load(memory: &GuestMemory, size: u64, payload: &Payload) -> Result<CpuState, Error> {
     use std::os::unix::ffi::OsStrExt;
-    let file = read_whole(&payload.kernel, "kernel")?;
     let bad = |cause: String| Error::BadKernel {
         path: payload.kernel.clone(),
         cause,
+    };
+    let file = match read_whole(&payload.kernel, "kernel", LARGEST_FILE)? {
+        Content::Bytes(bytes) => bytes,
+        Content::TooLarge(size) => {
+            return Err(bad(format!(
+                "it has {} MiB, and {} are the most",
+                mib(size),
+                mib(LARGEST_FILE)
+            )));
+        }
     };
     let flags = find_header(&file).ok_or_else(|| Error::NotAKernel {
         path: payload.kernel.clone(),
@@ -268,17 +279,9 @@ fn module(
     room: &mut Room,
 ) -> Result<Module, Error> {
     use std::os::unix::ffi::OsStrExt;
-    let bytes = read_whole(path, "initrd")?;
     let start = image.end.next_multiple_of(0x1000);
+    let bytes = read_initrd(path, low_end.saturating_sub(start))?;
     let size = bytes.len() as u64;
-    let free = low_end.saturating_sub(start);
-    if size > free {
-        return Err(Error::InitrdDoesNotFit {
-            path: path.to_owned(),
-            size,
-            room: free,
-        });
-    }
     place_bytes(memory, start, &bytes)?;
     Ok(Module {
         start: start as u32,
