@@ -48,7 +48,7 @@ impl Machine {
     ) -> Self {
         let ioapic = Ioapic::new(interrupts);
         let com1 = Pin::new(ioapic.clone(), irq::COM1);
-        let serial = Serial::new(com1, console.drained, console.out);
+        let serial = Serial::new(com1, console.drained, console.out, ending.clone());
 
         let mut ports = Bus::default();
         let mut add = |start: u16, size: u64, device: Arc<dyn Device>| {

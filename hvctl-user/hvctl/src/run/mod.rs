@@ -75,7 +75,11 @@ fn run(args: &args::Run) -> Result<Outcome> {
     let escape = if raw.is_some() { args.escape.0 } else { None };
     let ended = attach::Attachment {
         machine: vm.machine(),
-        input: console.input.map(console::Input::into_file),
+        // To read another job's terminal would stop us.
+        input: console
+            .input
+            .filter(|_| raw.is_some() || !console.is_terminal)
+            .map(console::Input::into_file),
         drained,
         signals,
         escape,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! COM1: vm-superio's 16550A on this machine's bus and interrupt line.
 
-use std::io::Write;
+use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vm_superio::serial::{Error, SerialEvents};
@@ -11,6 +11,7 @@ use vmm_sys_util::eventfd::EventFd;
 use super::Device;
 use super::ioapic::Pin;
 use crate::hypervisor::Failure;
+use crate::outcome::Ending;
 
 impl Trigger for Pin {
     type E = Failure;
@@ -35,7 +36,31 @@ impl SerialEvents for Drained {
     }
 }
 
-type Inner = Uart<Pin, Drained, Box<dyn Write + Send>>;
+/// Output that may block for as long as the run lasts: the signal that ends a processor's thread
+/// ends its waiting too.
+struct Output {
+    out: Box<dyn Write + Send>,
+    ending: Arc<Ending>,
+}
+
+impl Write for Output {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        match self.out.write(data) {
+            Err(cause)
+                if cause.kind() == ErrorKind::Interrupted && self.ending.outcome().is_some() =>
+            {
+                Ok(data.len())
+            }
+            result => result,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+type Inner = Uart<Pin, Drained, Output>;
 
 pub struct Serial {
     uart: Mutex<Inner>,
@@ -43,8 +68,14 @@ pub struct Serial {
 
 impl Serial {
     /// Output goes to `out`; `drained` is signalled when input can be taken again.
-    pub fn new(pin: Pin, drained: EventFd, out: Box<dyn Write + Send>) -> Arc<Self> {
-        let uart = Uart::with_events(pin, Drained { event: drained }, out);
+    pub fn new(
+        pin: Pin,
+        drained: EventFd,
+        out: Box<dyn Write + Send>,
+        ending: Arc<Ending>,
+    ) -> Arc<Self> {
+        let output = Output { out, ending };
+        let uart = Uart::with_events(pin, Drained { event: drained }, output);
         Arc::new(Self {
             uart: Mutex::new(uart),
         })
@@ -90,5 +121,36 @@ impl Device for Serial {
                 report(cause);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::Outcome;
+
+    /// Nobody reads what is written here, and a signal comes.
+    struct Stuck;
+
+    impl Write for Stuck {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(ErrorKind::Interrupted.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn output_that_nobody_takes_does_not_outlast_the_run() {
+        let ending = Arc::new(Ending::new().unwrap());
+        let mut output = Output {
+            out: Box::new(Stuck),
+            ending: ending.clone(),
+        };
+        assert!(output.write(b"x").is_err());
+        ending.end(Outcome::PowerOff);
+        output.write_all(b"x").unwrap();
     }
 }
