@@ -18,21 +18,31 @@ pub fn files(payload: &Payload) -> Result<()> {
     Ok(())
 }
 
+/// What Linux keeps for itself: guest memory cannot be swapped, so to give the last of it would
+/// have some program killed.
+const KEPT: u64 = 64 << 20;
+
 /// The machine has that much to give.
 pub fn memory(wanted: u64) -> Result<()> {
     // Where the kernel does not say, it will when the memory is used.
     let Ok(meminfo) = Meminfo::current() else {
         return Ok(());
     };
-    match meminfo.mem_available {
-        Some(available) if wanted > available => bail!(
-            "{} MiB of guest memory are more than the {} MiB that this machine has available: \
-             use a smaller --memory, or free some",
+    let Some(available) = meminfo.mem_available else {
+        return Ok(());
+    };
+    // Lists and tables of its pages take up to 16 bytes for each.
+    let needed = wanted.saturating_add(wanted / 256).saturating_add(KEPT);
+    if needed > available {
+        bail!(
+            "{} MiB of guest memory are more than this machine can give: it has {} MiB available, \
+             of which Linux keeps {}. Use a smaller --memory, or free some",
             wanted >> 20,
-            available >> 20
-        ),
-        _ => Ok(()),
+            available >> 20,
+            KEPT >> 20
+        );
     }
+    Ok(())
 }
 
 #[cfg(test)]
