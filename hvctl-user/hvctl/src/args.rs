@@ -67,13 +67,14 @@ the kernel's file name as the first word of its command line and the initrd as i
 Exit status:
     0  the guest powered off
     2  hvctl cannot do what it was told: a bad option, a file, memory, no hypervisor
-    4  the guest asked for a reset
+    4  the guest asked for a reset: a reboot, or Linux's panic=SECONDS
     6  the guest crashed (triple fault)
     8  the guest did something that hvctl cannot emulate
    10  the hypervisor failed
    12  ended by the escape key
   124  ended by --timeout
-  128+n  ended by signal n (130: Ctrl-C, 143: kill)
+  128+n  ended by signal n (129: terminal closed, 130: Ctrl-C, 143: kill)
+A guest that halts, or panics without a reset, goes on until one of the last four.
 With --exit-port, a guest's write of v ends the run with status 2v+1 (its low 8 bits), which \
 is odd, as no other is but some signals'.";
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! hvctl: look after hvmod and run partitions on it.
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -25,6 +26,13 @@ fn main() -> ExitCode {
         Command::Run(args) => return ExitCode::from(run::main(&args)),
     };
     ExitCode::from(result.unwrap_or_else(|cause| {
+        // Whoever read our output has seen enough.
+        if cause
+            .downcast_ref()
+            .is_some_and(|cause: &io::Error| cause.kind() == io::ErrorKind::BrokenPipe)
+        {
+            return 0;
+        }
         eprintln!("hvctl: {cause:#}");
         status::FAILED
     }))

@@ -123,6 +123,19 @@ fn check_says_the_same_in_both_forms() {
 }
 
 #[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let (reader, writer) = nix::unistd::pipe().unwrap();
+    drop(reader);
+    let output = Command::new(env!("CARGO_BIN_EXE_hvctl"))
+        .args(["check", "--json"])
+        .stdout(writer)
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
 fn help_explains_the_exit_statuses() {
     let output = hvctl(&["run", "--help"]);
     assert!(output.status.success());
