@@ -49,6 +49,10 @@ fn run<'a>(partition: &Partition, vp: &'a Vp) -> Result<MutexGuard<'a, State>> {
     loop {
         run::handle_work()?;
         vp.waiter.arm();
+        // After this every death of hvcore is a wake-up.
+        if !hypercall::core_alive() {
+            return Err(ENODEV);
+        }
         if state.local.explicit_suspend {
             state = sleep(vp, state, None)?;
             continue;
