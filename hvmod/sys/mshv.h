@@ -8,6 +8,7 @@
 #include <linux/types.h>
 
 struct file;
+struct mm_struct;
 struct page;
 
 /* anon_file.c */
@@ -25,6 +26,8 @@ void hvmod_anon_install(int fd, struct file *file);
 void hvmod_anon_cancel(int fd, struct file *file);
 
 /* pin.c */
+struct mm_struct *hvmod_charge(unsigned long count);
+void hvmod_uncharge(struct mm_struct *mm, unsigned long count);
 long hvmod_pin(unsigned long address, unsigned long count, struct page **pages);
 void hvmod_unpin(struct page **pages, unsigned long count, bool dirty);
 u64 hvmod_page_spa(struct page *page);

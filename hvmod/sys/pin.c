@@ -6,9 +6,34 @@
 #include <linux/io.h>
 #include <linux/mm.h>
 #include <linux/sched.h>
+#include <linux/sched/mm.h>
 #include <linux/uaccess.h>
 
 #include "mshv.h"
+
+/*
+ * Counts @count pages as locked by this program, against RLIMIT_MEMLOCK unless it
+ * has CAP_IPC_LOCK. What is more than the machine has is refused before anything
+ * is allocated for it.
+ */
+struct mm_struct *hvmod_charge(unsigned long count)
+{
+	struct mm_struct *mm = current->mm;
+	int ret = count > totalram_pages() ? -ENOMEM : account_locked_vm(mm, count, true);
+
+	if (ret)
+		return ERR_PTR(ret);
+
+	mmgrab(mm);
+	return mm;
+}
+
+/* The program may be gone. */
+void hvmod_uncharge(struct mm_struct *mm, unsigned long count)
+{
+	account_locked_vm(mm, count, false);
+	mmdrop(mm);
+}
 
 /* Pins at most @count pages; may pin fewer, or none and return an error. */
 long hvmod_pin(unsigned long address, unsigned long count, struct page **pages)

@@ -2,7 +2,9 @@
 
 //! User memory that stays where it is, because a partition uses it.
 
+use core::ptr::NonNull;
 use kernel::{
+    error::from_err_ptr,
     ffi::{c_int, c_long, c_ulong, c_void},
     prelude::*,
 };
@@ -13,7 +15,15 @@ struct RawPage {
     _private: [u8; 0],
 }
 
+/// `struct mm_struct`.
+#[repr(C)]
+struct RawMm {
+    _private: [u8; 0],
+}
+
 extern "C" {
+    fn hvmod_charge(count: c_ulong) -> *mut RawMm;
+    fn hvmod_uncharge(mm: *mut RawMm, count: c_ulong);
     fn hvmod_pin(address: c_ulong, count: c_ulong, pages: *mut *mut RawPage) -> c_long;
     fn hvmod_unpin(pages: *mut *mut RawPage, count: c_ulong, dirty: bool);
     fn hvmod_page_spa(page: *mut RawPage) -> u64;
@@ -43,6 +53,36 @@ pub(crate) fn kind(address: u64, size: u64) -> Kind {
     }
 }
 
+/// Pages that count as locked memory of a program.
+///
+/// # Invariants
+///
+/// `mm` is referenced, and `count` pages were counted there, by this.
+struct Charge {
+    mm: NonNull<RawMm>,
+    count: usize,
+}
+
+impl Charge {
+    /// Counts pages of this program: ENOMEM if they are more than it may lock, or than there are.
+    fn new(count: usize) -> Result<Self> {
+        // SAFETY: Process context, of a program.
+        let mm = from_err_ptr(unsafe { hvmod_charge(count as c_ulong) })?;
+        // INVARIANT: Just done.
+        Ok(Self {
+            mm: NonNull::new(mm).ok_or(EINVAL)?,
+            count,
+        })
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant; process context.
+        unsafe { hvmod_uncharge(self.mm.as_ptr(), self.count as c_ulong) };
+    }
+}
+
 /// Pages of user memory, in the order of their addresses.
 ///
 /// # Invariants
@@ -51,6 +91,7 @@ pub(crate) fn kind(address: u64, size: u64) -> Kind {
 pub(crate) struct PinnedPages {
     pages: VVec<*mut RawPage>,
     written: bool,
+    _charge: Charge,
 }
 
 // SAFETY: Pins belong to no thread, and shared access only reads the list.
@@ -65,6 +106,7 @@ impl PinnedPages {
     /// Pins `count` pages of this program from `address` on. `written` says that somebody may
     /// write to them.
     pub(crate) fn new(address: u64, count: usize, written: bool) -> Result<Self> {
+        let charge = Charge::new(count)?;
         let mut pages = VVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
         for _ in 0..count {
             pages.push_within_capacity(core::ptr::null_mut())?;
@@ -95,7 +137,11 @@ impl PinnedPages {
             }
         }
         // INVARIANT: All are pinned.
-        Ok(Self { pages, written })
+        Ok(Self {
+            pages,
+            written,
+            _charge: charge,
+        })
     }
 
     /// Number of pages.
