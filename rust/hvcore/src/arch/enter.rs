@@ -17,10 +17,10 @@ use core::arch::global_asm;
 pub enum Entered {
     /// The guest ran and exited; the VMCS tells why.
     Exited,
-    /// VMLAUNCH or VMRESUME failed.
-    Failed,
     /// An NMI for the root is waiting; the guest did not run.
     Nmi,
+    /// VMLAUNCH or VMRESUME failed.
+    Failed,
 }
 
 extern "C" {

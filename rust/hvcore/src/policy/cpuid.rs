@@ -150,6 +150,7 @@ const EXT1_ECX: u32 = bits([0, 5, 8]);
 const EXT1_EDX: u32 = bits([11, 20, 26, 27, 29]);
 
 /// What a child sees. `native` is what the processor says for that leaf and subleaf.
+#[inline(always)]
 pub fn child(leaf: u32, subleaf: u32, native: Regs, cpu: &ChildCpu) -> Regs {
     let [eax, ebx, ecx, edx] = native;
     // One thread for each core, APIC IDs are consecutive: IDs in the package, a power of two.
