@@ -67,10 +67,21 @@ static unsigned long resized(unsigned long request, int by)
 static void pointers_and_sizes(int fd, const struct call *calls, int count)
 {
 	static uint8_t zeros[8192];
+	uint8_t *edge = some_memory(2 * PAGE), *constant = some_memory(PAGE);
 	char name[100];
 	int i;
 
+	/* Memory ends at `edge`; what is at `constant` cannot be written. */
+	munmap(edge + PAGE, PAGE);
+	edge += PAGE;
+	mprotect(constant, PAGE, PROT_READ);
 	for (i = 0; i < count; i++) {
+		snprintf(name, sizeof(name), "%s half of which is not there", calls[i].name);
+		fails(fd, calls[i].request, edge - _IOC_SIZE(calls[i].request) / 2, EFAULT, name);
+		if (_IOC_TYPE(calls[i].request) == HVMOD_IOCTL) {
+			snprintf(name, sizeof(name), "%s where it cannot be written", calls[i].name);
+			fails(fd, calls[i].request, constant, EFAULT, name);
+		}
 		snprintf(name, sizeof(name), "%s with a null pointer", calls[i].name);
 		fails(fd, calls[i].request, NULL, EFAULT, name);
 		snprintf(name, sizeof(name), "%s with an address of nothing", calls[i].name);
@@ -82,6 +93,8 @@ static void pointers_and_sizes(int fd, const struct call *calls, int count)
 		snprintf(name, sizeof(name), "%s of a lesser size", calls[i].name);
 		fails(fd, resized(calls[i].request, -4), zeros, ENOTTY, name);
 	}
+	munmap(edge - PAGE, PAGE);
+	munmap(constant, PAGE);
 }
 
 static void files_and_numbers(void)

@@ -59,6 +59,43 @@ for kind in spin wait; do
 done
 check "the next run works" next_run
 
+# At any moment of a start: while files are read, memory is given, the kernel boots.
+rounds=6
+[ -z "$SOAK" ] || rounds=300
+round=1
+while [ $round -le $rounds ]; do
+	./hvctl run --kernel vmlinuz --initrd initrd --memory 128 --console null </dev/null >/tmp/stopped 2>&1 &
+	pid=$!
+	delay=$(($(od -An -N2 -tu2 /dev/urandom) * 60))
+	usleep $delay
+	kill -KILL $pid
+	wait $pid
+	got=$?
+	check "round $round: killed after $((delay / 1000)) ms of a Linux guest: nothing is left" nothing_left
+	[ $got -eq 137 ] || { not_ok "round $round: it ran until then" "status $got: $(cat /tmp/stopped)"; break; }
+	round=$((round + 1))
+done
+check "a run works after them" next_run
+
+# Nobody reads what the guest says: that must not keep hvctl from ending.
+mkfifo /tmp/unread
+sleep 100000 </tmp/unread &
+reader=$!
+head -c 65536 /dev/zero >/tmp/unread
+./hvctl run --kernel spin.elf --memory 16 </dev/null >/tmp/unread 2>/tmp/stopped & pid=$!
+sleep 3
+kill -TERM $pid
+tries=0
+while kill -0 $pid 2>/dev/null && [ $tries -lt 100 ]; do
+	tries=$((tries + 1))
+	usleep 100000
+done
+check "a guest whose output nobody reads is stopped by SIGTERM" [ $tries -lt 100 ]
+kill -KILL $pid $reader 2>/dev/null
+wait $pid
+check "  with its status" [ $? -eq 143 ]
+check "  and the partition is gone" nothing_left
+
 # Both LPs busy with a guest each, killed at the same moment.
 ./hvctl run --kernel spin.elf --memory 64 </dev/null >/dev/null 2>&1 & one=$!
 ./hvctl run --kernel spin.elf --memory 64 </dev/null >/dev/null 2>&1 & two=$!
