@@ -92,6 +92,15 @@ class Bochs(Machine):
                                            self.memory, self.command_line())
         if not self.home.is_dir():
             raise LabError(f"Bochs is not built: run {cache.LAB}/build")
+        if self.model not in MODELS and self.model not in self.offered():
+            raise LabError(f"Bochs has no processor {self.model}; known to work: "
+                           f"{', '.join(MODELS)}")
+
+    def offered(self):
+        """The names of all processors that Bochs can be."""
+        return subprocess.run([str(self.home / "bochs"), "--help", "cpu"], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              text=True, check=False).stdout.split()
 
     def timing(self):
         # Linux cannot measure this clock: it comes out at 3.5 GHz, and every
