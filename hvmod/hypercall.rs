@@ -304,9 +304,17 @@ fn repeat(attempt: impl Fn() -> (Status, u64), again: impl Fn(Status) -> bool) -
     answer
 }
 
-/// Gives hvcore memory for its own pool.
+/// Gives hvcore memory for its own pool: one piece, as large as Linux has one.
 fn feed() -> Result {
-    hand_over(0, Block::new(PIECE)?, |attempt| {
+    let mut piece = PIECE;
+    let block = loop {
+        match Block::new(piece) {
+            Ok(block) => break block,
+            Err(error) if piece == 1 => return Err(error),
+            Err(_) => piece /= 2,
+        }
+    };
+    hand_over(0, block, |attempt| {
         let answer = attempt();
         if answer.0 != Status::NeedSync {
             return answer;
