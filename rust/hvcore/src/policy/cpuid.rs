@@ -196,6 +196,7 @@ pub fn child(leaf: u32, subleaf: u32, native: Regs, cpu: &ChildCpu) -> Regs {
     }
 }
 
+#[inline(always)]
 fn leaf_7(subleaf: u32, [eax, ebx, ecx, edx]: Regs, cpu: &ChildCpu) -> Regs {
     match subleaf {
         0 => {
@@ -209,6 +210,7 @@ fn leaf_7(subleaf: u32, [eax, ebx, ecx, edx]: Regs, cpu: &ChildCpu) -> Regs {
 }
 
 /// Leaf 0xB: a level of threads with one in each core, a level of cores (SDM vol. 3, 10.9.1).
+#[inline(always)]
 fn topology(subleaf: u32, ids: u32, cpu: &ChildCpu) -> Regs {
     match subleaf {
         0 => [0, 1, 1 << 8, cpu.apic_id],
@@ -218,6 +220,7 @@ fn topology(subleaf: u32, ids: u32, cpu: &ChildCpu) -> Regs {
 }
 
 /// Leaf 0xD: XSAVE state. IA32_XSS is always 0.
+#[inline(always)]
 fn leaf_d(subleaf: u32, [eax, ..]: Regs, cpu: &ChildCpu) -> Regs {
     let offered = cpu.xsave.offered();
     match subleaf {
