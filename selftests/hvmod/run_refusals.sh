@@ -44,7 +44,7 @@ refused "a kernel that does not fit" 2 "give it more with --memory" run --kernel
 refused "no memory" 2 "a guest needs memory" run --kernel vmlinuz --memory 0
 refused "memory of a broken size" 2 "are not whole MiB" run --kernel vmlinuz --memory 4097k
 refused "memory that is no number" 2 "512M" run --kernel vmlinuz --memory plenty
-refused "more memory than the machine has" 2 "more than the" run --kernel vmlinuz --memory 64G
+refused "more memory than the machine has" 2 "more than this machine can give" run --kernel vmlinuz --memory 64G
 refused "far more memory" 2 "--memory" run --kernel vmlinuz --memory 99999999999G
 for size in 16E 1e99 99999999999999999999 -1 -1M 0x10 1Q '' ' ' 512M512M 1.5; do
 	refused "memory of '$size'" 2 "--memory" run --kernel vmlinuz --memory "$size"

@@ -95,7 +95,7 @@ pub struct Run {
     pub cmdline: Option<String>,
 
     /// Guest memory, such as 512M or 2G; a number alone is in MiB. Whole MiB only
-    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = memory)]
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = memory, allow_hyphen_values = true)]
     pub memory: u64,
 
     /// Virtual processors (only 1 for now)
@@ -115,7 +115,7 @@ pub struct Run {
     pub escape: Escape,
 
     /// End the run after so many seconds
-    #[arg(long, value_name = "SECONDS", value_parser = timeout)]
+    #[arg(long, value_name = "SECONDS", value_parser = timeout, allow_hyphen_values = true)]
     pub timeout: Option<Duration>,
 }
 
