@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The command line.
 
+pub mod devices;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -25,6 +27,7 @@ pub enum Command {
     Info(Info),
     Log(Log),
     Run(Run),
+    Stop(Stop),
 }
 
 /// Say whether this machine can run hvmod, and what to do about what is missing
@@ -72,6 +75,7 @@ Exit status:
     8  the guest did something that hvctl cannot emulate
    10  the hypervisor failed
    12  ended by the escape key
+   14  ended by hvctl stop, the guest not having powered off in time
   124  ended by --timeout
   128+n  ended by signal n (129: terminal closed, 130: Ctrl-C, 143: kill)
 A guest that halts, or panics without a reset, goes on until one of the last four.
@@ -82,6 +86,10 @@ is odd, as no other is but some signals'.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = RUN_HELP)]
 pub struct Run {
+    /// What 'hvctl stop' is to know the run by [default: its process ID]
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    pub name: Option<String>,
+
     /// Kernel to boot: a bzImage, or a 32-bit Multiboot ELF
     #[arg(long, value_name = "FILE")]
     pub kernel: PathBuf,
@@ -102,6 +110,32 @@ pub struct Run {
     #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=1))]
     pub vcpus: u8,
 
+    /// Disk: path=FILE, then any of readonly, direct (past the page cache), serial=TEXT (up to
+    /// 20 characters), queues=N (default 1). FILE is a raw image or a block device. Repeatable
+    #[arg(long, value_name = "KEY=VALUE,...", value_parser = devices::disk)]
+    pub disk: Vec<devices::Disk>,
+
+    /// Network interface: tap=NAME (made if it is not there), bridge=NAME (a new tap that joins
+    /// it) or macvtap=NAME, then any of mac=ADDRESS, queues=N. Repeatable
+    ///
+    /// The root's vhost-net serves it. A tap of another user's needs CAP_NET_ADMIN, as a bridge
+    /// does. Without mac, a macvtap has its interface's, others a random one.
+    #[arg(long, value_name = "KEY=VALUE,...", value_parser = devices::net)]
+    pub net: Vec<devices::Net>,
+
+    /// Sockets between root and guest (AF_VSOCK), served by the root's vhost-vsock: cid=NUMBER,
+    /// from 3 on
+    #[arg(long, value_name = "cid=NUMBER", value_parser = devices::vsock)]
+    pub vsock: Option<devices::Vsock>,
+
+    /// Random numbers of the root's kernel
+    #[arg(long)]
+    pub rng: bool,
+
+    /// Where the guest's second console goes, Linux's hvc0: pty, file:PATH or null
+    #[arg(long, value_name = "WHERE", value_parser = second_console)]
+    pub virtio_console: Option<Console>,
+
     /// Where the guest's serial console goes: stdio, pty, file:PATH or null
     #[arg(long, value_name = "WHERE", default_value = "stdio", value_parser = console)]
     pub console: Console,
@@ -117,6 +151,28 @@ pub struct Run {
     /// End the run after so many seconds
     #[arg(long, value_name = "SECONDS", value_parser = timeout, allow_hyphen_values = true)]
     pub timeout: Option<Duration>,
+}
+
+/// Ask a guest to power off, as by its power button; end its run if it does not
+///
+/// Waits until the run has ended.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit status: 0 when the guest powered off by itself; 2 when there is no \
+                        such run; 14 when its run had to be ended."
+)]
+pub struct Stop {
+    /// The run: its --name, or the process ID of 'hvctl run'
+    #[arg(value_name = "NAME", value_parser = name)]
+    pub name: String,
+
+    /// End the run after so many seconds
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = timeout)]
+    pub timeout: Duration,
+
+    /// End the run at once
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Where COM1 leads.
@@ -156,6 +212,15 @@ fn memory(text: &str) -> Result<u64, String> {
     }
 }
 
+fn name(text: &str) -> Result<String, String> {
+    let sign = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if (1..=64).contains(&text.len()) && text.bytes().all(sign) {
+        Ok(text.into())
+    } else {
+        Err("a name is up to 64 letters, digits, '-', '_' and '.'".into())
+    }
+}
+
 fn console(text: &str) -> Result<Console, String> {
     match text {
         "stdio" => Ok(Console::Stdio),
@@ -165,6 +230,13 @@ fn console(text: &str) -> Result<Console, String> {
             Some(path) if !path.is_empty() => Ok(Console::File(path.into())),
             _ => Err("it is stdio, pty, file:PATH or null".into()),
         },
+    }
+}
+
+fn second_console(text: &str) -> Result<Console, String> {
+    match console(text)? {
+        Console::Stdio => Err("stdio is the first console's: it is pty, file:PATH or null".into()),
+        other => Ok(other),
     }
 }
 

@@ -3,7 +3,9 @@
 
 pub mod args;
 pub mod check;
+pub mod control;
 pub mod info;
 pub mod log;
 pub mod run;
 pub mod status;
+pub mod stop;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use hvctl::args::{Args, Command};
-use hvctl::{check, info, log, run, status};
+use hvctl::{check, info, log, run, status, stop};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Command::Info(args) => info::main(&args),
         Command::Log(args) => log::main(&args),
         Command::Run(args) => return ExitCode::from(run::main(&args)),
+        Command::Stop(args) => return ExitCode::from(stop::main(&args)),
     };
     ExitCode::from(result.unwrap_or_else(|cause| {
         // Whoever read our output has seen enough.

@@ -14,6 +14,7 @@ pub const CRASH: u8 = 6;
 pub const UNSUPPORTED: u8 = 8;
 pub const HYPERVISOR: u8 = 10;
 pub const ESCAPE: u8 = 12;
+pub const COMMAND: u8 = 14;
 pub const TIMEOUT: u8 = 124;
 const SIGNAL_BASE: u8 = 128;
 
@@ -28,6 +29,7 @@ pub fn of(outcome: &Outcome) -> u8 {
         Outcome::Unsupported(_) => UNSUPPORTED,
         Outcome::Hypervisor(_) => HYPERVISOR,
         Outcome::Stopped(Stopper::EscapeKey) => ESCAPE,
+        Outcome::Stopped(Stopper::Command) => COMMAND,
         Outcome::Stopped(Stopper::Timeout) => TIMEOUT,
         Outcome::Stopped(Stopper::Signal(number)) => SIGNAL_BASE.wrapping_add(*number as u8),
     }
@@ -41,6 +43,7 @@ pub fn explain(outcome: &Outcome) -> Option<String> {
         Outcome::Crash(cause) | Outcome::Unsupported(cause) => Some(cause.clone()),
         Outcome::Hypervisor(cause) => Some(format!("the hypervisor failed: {cause}")),
         Outcome::Stopped(Stopper::EscapeKey) => Some("ended by the escape key".into()),
+        Outcome::Stopped(Stopper::Command) => Some("ended by hvctl stop".into()),
         Outcome::Stopped(Stopper::Timeout) => Some("ended by the time limit".into()),
         Outcome::Stopped(Stopper::Signal(number)) => Some(format!("ended by signal {number}")),
     }
@@ -60,6 +63,7 @@ mod tests {
             (Outcome::Unsupported(text()), 8),
             (Outcome::Hypervisor(text()), 10),
             (Outcome::Stopped(Stopper::EscapeKey), 12),
+            (Outcome::Stopped(Stopper::Command), 14),
             (Outcome::Stopped(Stopper::Timeout), 124),
             (Outcome::Stopped(Stopper::Signal(2)), 130),
             (Outcome::Stopped(Stopper::Signal(15)), 143),

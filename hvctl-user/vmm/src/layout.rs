@@ -5,6 +5,10 @@
 pub const HOLE: u64 = 3 << 30;
 pub const HIGH_RAM: u64 = 4 << 30;
 
+/// Where the registers of PCI functions may be, as the DSDT says.
+pub const PCI: u64 = HOLE;
+pub const PCI_SIZE: u64 = IOAPIC - PCI;
+
 pub const IOAPIC: u64 = 0xfec0_0000;
 pub const LAPIC: u64 = 0xfee0_0000;
 
@@ -37,11 +41,15 @@ pub mod port {
     pub const COM1: u16 = 0x3f8;
     pub const SLEEP_CONTROL: u16 = 0x600;
     pub const RESET: u16 = 0x602;
+    pub const PCI_ADDRESS: u16 = 0xcf8;
     pub const RESET_CONTROL: u16 = 0xcf9;
+    pub const PCI_DATA: u16 = 0xcfc;
 }
 
 pub mod irq {
     pub const COM1: u8 = 4;
+    /// The generic event device's.
+    pub const POWER_BUTTON: u8 = 5;
 }
 
 /// The stretches of RAM that `size` bytes make.

@@ -8,6 +8,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::device::exit_port::ExitPort;
 use crate::device::ioapic::{Ioapic, Pin};
+use crate::device::pci::{self, AddressPort, DataPort, Window};
 use crate::device::power::{AcpiPower, KeyboardReset, ResetControl};
 use crate::device::rtc::Rtc;
 use crate::device::serial::Serial;
@@ -33,6 +34,7 @@ pub struct Machine {
     mmio: Bus,
     ioapic: Arc<Ioapic>,
     serial: Arc<Serial>,
+    power_button: Pin,
     ending: Arc<Ending>,
     stray: Quota,
     memory: GuestMemory,
@@ -43,12 +45,15 @@ impl Machine {
         memory: GuestMemory,
         interrupts: Arc<dyn Interrupts>,
         console: Console,
+        pci: pci::Bus,
         exit_port: bool,
         ending: Arc<Ending>,
     ) -> Self {
         let ioapic = Ioapic::new(interrupts);
         let com1 = Pin::new(ioapic.clone(), irq::COM1);
         let serial = Serial::new(com1, console.drained, console.out, ending.clone());
+
+        let pci = Arc::new(pci);
 
         let mut ports = Bus::default();
         let mut add = |start: u16, size: u64, device: Arc<dyn Device>| {
@@ -71,14 +76,18 @@ impl Machine {
             1,
             Arc::new(ResetControl::new(ending.clone())),
         );
+        add(port::PCI_ADDRESS, 1, Arc::new(AddressPort(pci.clone())));
+        add(port::PCI_DATA, 4, Arc::new(DataPort(pci.clone())));
         if exit_port {
             add(port::EXIT, 4, Arc::new(ExitPort::new(ending.clone())));
         }
         let mut mmio = Bus::default();
         mmio.add(layout::IOAPIC, 0x1000, ioapic.clone());
+        mmio.add(layout::PCI, layout::PCI_SIZE, Arc::new(Window(pci)));
         Self {
             ports,
             mmio,
+            power_button: Pin::new(ioapic.clone(), irq::POWER_BUTTON),
             ioapic,
             serial,
             ending,
@@ -89,6 +98,11 @@ impl Machine {
 
     pub fn serial(&self) -> &Serial {
         &self.serial
+    }
+
+    /// Asks the guest to turn itself off.
+    pub fn press_power_button(&self) -> Result<(), Failure> {
+        self.power_button.pulse()
     }
 
     pub fn ending(&self) -> &Ending {

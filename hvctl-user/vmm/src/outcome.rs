@@ -28,6 +28,8 @@ pub enum Outcome {
 pub enum Stopper {
     EscapeKey,
     Timeout,
+    /// Another process that may, such as `hvctl stop`.
+    Command,
     /// A signal, by its number.
     Signal(i32),
 }

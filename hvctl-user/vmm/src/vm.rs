@@ -10,11 +10,15 @@ use std::time::Duration;
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 
 use crate::boot::{self, Payload};
+use crate::device::pci::routes::Routes;
+use crate::device::pci::{self, BusFull};
+use crate::device::virtio::VirtioDevice;
+use crate::device::virtio::transport::VirtioPci;
 use crate::hypervisor::mshv::Partition;
 use crate::hypervisor::{Failure, Vp};
 use crate::layout;
 use crate::machine::{Console, Machine};
-use crate::memory;
+use crate::memory::{self, GuestMemory};
 use crate::outcome::{Ending, Outcome};
 
 /// What to make.
@@ -28,8 +32,21 @@ pub struct Config {
     pub exit_port: bool,
 }
 
+/// A device, and what to call it in messages.
+pub struct Attached {
+    pub name: String,
+    /// Makes it, around the guest's memory.
+    pub make: Make,
+}
+
+pub type Make = Box<dyn FnOnce(&GuestMemory) -> io::Result<Box<dyn VirtioDevice>>>;
+
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    #[error(transparent)]
+    TooMany(#[from] BusFull),
+    #[error("{0}: {1}")]
+    Device(String, #[source] io::Error),
     #[error(transparent)]
     Boot(#[from] boot::Error),
     #[error("cannot get {0} MiB of memory for the guest: {1}")]
@@ -44,6 +61,7 @@ pub enum StartError {
 pub struct Vm {
     threads: Vec<JoinHandle<()>>,
     machine: Arc<Machine>,
+    devices: Vec<Arc<VirtioPci>>,
 }
 
 /// The signal that makes RUN_VP return.
@@ -59,9 +77,35 @@ impl Drop for Watch {
     }
 }
 
+/// Makes the devices and puts them onto the bus, in this order.
+fn functions(
+    devices: Vec<Attached>,
+    memory: &GuestMemory,
+    partition: Arc<Partition>,
+) -> Result<Vec<Arc<VirtioPci>>, StartError> {
+    let routes = Routes::new(partition);
+    let place = |(slot, attached): (usize, Attached)| {
+        let Attached { name, make } = attached;
+        let device = make(memory).map_err(|cause| StartError::Device(name.clone(), cause))?;
+        Ok(VirtioPci::new(
+            slot,
+            name,
+            device,
+            memory.clone(),
+            routes.clone(),
+        )?)
+    };
+    devices.into_iter().enumerate().map(place).collect()
+}
+
 impl Vm {
     /// Builds everything and lets the guest go.
-    pub fn start(device: File, config: &Config, console: Console) -> Result<Self, StartError> {
+    pub fn start(
+        device: File,
+        config: &Config,
+        devices: Vec<Attached>,
+        console: Console,
+    ) -> Result<Self, StartError> {
         let memory = memory::allocate(&layout::ram(config.memory))
             .map_err(|cause| StartError::Memory(config.memory >> 20, cause))?;
         // What the user got wrong comes before what the hypervisor thinks of it.
@@ -77,17 +121,22 @@ impl Vm {
         }
         register_signal_handler(SIGRTMIN(), nothing).map_err(io::Error::from)?;
         let ending = Arc::new(Ending::new()?);
-        let interrupts = Arc::new(partition);
+        let partition = Arc::new(partition);
+        let devices = functions(devices, &memory, partition.clone())?;
+        let on_bus = devices.iter().map(|device| device.clone() as _);
+        let pci = pci::Bus::new(on_bus.collect())?;
         let machine = Arc::new(Machine::new(
             memory,
-            interrupts,
+            partition,
             console,
+            pci,
             config.exit_port,
             ending,
         ));
         let mut vm = Self {
             threads: Vec::new(),
             machine,
+            devices,
         };
         for (index, mut vp) in vps.into_iter().enumerate() {
             let machine = vm.machine.clone();
@@ -102,7 +151,7 @@ impl Vm {
         Ok(vm)
     }
 
-    pub fn machine(&self) -> &Machine {
+    pub fn machine(&self) -> &Arc<Machine> {
         &self.machine
     }
 
@@ -117,6 +166,12 @@ impl Vm {
             }
             // A panic has been reported by its thread, and the run ended by `Watch`.
             let _ = thread.join();
+        }
+        for device in self.devices.drain(..) {
+            device.stop();
+            for (index, counters) in device.counters().iter().enumerate() {
+                tracing::info!("{}: queue {index}: {counters}", device.name());
+            }
         }
     }
 

@@ -177,6 +177,7 @@ mod tests {
     use super::*;
     use std::io::Write;
     use std::sync::Arc;
+    use vmm::device::pci;
     use vmm::hypervisor::{Failure, Interrupt, Interrupts};
     use vmm::memory;
     use vmm::outcome::Ending;
@@ -197,7 +198,8 @@ mod tests {
         };
         let memory = memory::allocate(&[(0, 1 << 20)]).unwrap();
         let ending = Arc::new(Ending::new().unwrap());
-        Machine::new(memory, Arc::new(NoInterrupts), console, false, ending)
+        let pci = pci::Bus::new(Vec::new()).unwrap();
+        Machine::new(memory, Arc::new(NoInterrupts), console, pci, false, ending)
     }
 
     struct Bench {

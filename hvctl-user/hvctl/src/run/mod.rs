@@ -3,6 +3,8 @@
 
 mod attach;
 mod console;
+mod control;
+mod devices;
 mod preflight;
 mod terminal;
 
@@ -49,6 +51,8 @@ fn run(args: &args::Run) -> Result<Outcome> {
     // What the user can put right without a hypervisor comes first.
     preflight::files(&config.payload)?;
     preflight::memory(config.memory)?;
+    let listener = control::listen(args.name.as_deref())?;
+    let devices = devices::open(args)?;
     let (path, device) = open_device(&DEVICES)?;
     tracing::info!("{} takes the calls", path.display());
 
@@ -60,11 +64,13 @@ fn run(args: &args::Run) -> Result<Outcome> {
     let vm = Vm::start(
         device,
         &config,
+        devices,
         machine::Console {
             out: console.out,
             drained: far_end,
         },
     )?;
+    control::serve(listener, vm.machine()).context("a thread")?;
     let raw = match &console.input {
         Some(input) if console.is_terminal => terminal::Raw::enter(input.as_fd_owner())?,
         _ => None,

@@ -6,6 +6,8 @@ pub mod message;
 pub mod mshv;
 pub mod state;
 
+use vmm_sys_util::eventfd::EventFd;
+
 pub use exit::{Exit, MemoryAccess, PortAccess};
 pub use state::{CpuState, Gpr, Register, Segment, Table};
 
@@ -77,4 +79,24 @@ pub struct Interrupt {
 /// Where interrupts go.
 pub trait Interrupts: Send + Sync {
     fn assert(&self, interrupt: Interrupt) -> Result<(), Failure>;
+}
+
+/// A message-signalled interrupt, as a PCI function sends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Message {
+    pub address: u64,
+    pub data: u32,
+}
+
+/// Events that reach the guest, or come from it, with none of our threads in between.
+pub trait Events: Send + Sync {
+    /// Says which message each interrupt number stands for; forgets what it said before.
+    fn route(&self, messages: &[(u32, Message)]) -> Result<(), Failure>;
+    /// From now on the event is the interrupt of that number.
+    fn connect(&self, event: &EventFd, number: u32) -> Result<(), Failure>;
+    /// From now on it is not. What was signalled before has been sent.
+    fn disconnect(&self, event: &EventFd, number: u32) -> Result<(), Failure>;
+    /// A write of the guest to this address, of whatever size, signals the event.
+    fn add_doorbell(&self, gpa: u64, event: &EventFd) -> Result<(), Failure>;
+    fn remove_doorbell(&self, gpa: u64, event: &EventFd) -> Result<(), Failure>;
 }

@@ -9,11 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mshv_bindings as hv;
-use mshv_ioctls::{InterruptRequest, Mshv, MshvError, VcpuFd, VmFd};
+use mshv_ioctls::{InterruptRequest, IoEventAddress, Mshv, MshvError, NoDatamatch, VcpuFd, VmFd};
+
+use vmm_sys_util::eventfd::EventFd;
 
 use super::message;
 use super::{
-    CpuState, Exception, Failure, Gpr, Interrupt, Interrupts, Register, Run, Segment, Table, Vp,
+    CpuState, Events, Exception, Failure, Gpr, Interrupt, Interrupts, Message, Register, Run,
+    Segment, Table, Vp,
 };
 
 /// The devices that take partition calls, the preferred one first.
@@ -138,6 +141,56 @@ impl Interrupts for Partition {
         self.vm
             .request_virtual_interrupt(&request)
             .map_err(failed("HVCALL_ASSERT_VIRTUAL_INTERRUPT"))
+    }
+}
+
+impl Events for Partition {
+    fn route(&self, messages: &[(u32, Message)]) -> Result<(), Failure> {
+        // The table's header and its entries, which follow it.
+        const ENTRY: usize =
+            size_of::<hv::mshv_user_irq_entry>() / size_of::<hv::mshv_user_irq_table>();
+        let mut table = Vec::new();
+        table.resize_with(1 + ENTRY * messages.len(), hv::mshv_user_irq_table::default);
+        table[0].nr = messages.len() as u32;
+        let entries = table[1..].as_mut_ptr().cast::<hv::mshv_user_irq_entry>();
+        for (index, &(gsi, message)) in messages.iter().enumerate() {
+            let entry = hv::mshv_user_irq_entry {
+                gsi,
+                address_lo: message.address as u32,
+                address_hi: (message.address >> 32) as u32,
+                data: message.data,
+            };
+            // SAFETY: there is room for all of them behind the header, and both types are
+            // plain integers of the same alignment.
+            unsafe { entries.add(index).write(entry) };
+        }
+        self.vm
+            .set_msi_routing(&table[0])
+            .map_err(failed("MSHV_SET_MSI_ROUTING"))
+    }
+
+    fn connect(&self, event: &EventFd, number: u32) -> Result<(), Failure> {
+        self.vm
+            .register_irqfd(event, number)
+            .map_err(failed("MSHV_IRQFD"))
+    }
+
+    fn disconnect(&self, event: &EventFd, number: u32) -> Result<(), Failure> {
+        self.vm
+            .unregister_irqfd(event, number)
+            .map_err(failed("MSHV_IRQFD"))
+    }
+
+    fn add_doorbell(&self, gpa: u64, event: &EventFd) -> Result<(), Failure> {
+        self.vm
+            .register_ioevent(event, &IoEventAddress::Mmio(gpa), NoDatamatch)
+            .map_err(failed("MSHV_IOEVENTFD"))
+    }
+
+    fn remove_doorbell(&self, gpa: u64, event: &EventFd) -> Result<(), Failure> {
+        self.vm
+            .unregister_ioevent(event, &IoEventAddress::Mmio(gpa), NoDatamatch)
+            .map_err(failed("MSHV_IOEVENTFD"))
     }
 }
 

@@ -84,7 +84,15 @@ fn bench(exit_port: bool) -> Bench {
         drained: EventFd::new(EFD_NONBLOCK).unwrap(),
     };
     let ending = Arc::new(Ending::new().unwrap());
-    let machine = Machine::new(memory.clone(), vectors.clone(), far_end, exit_port, ending);
+    let pci = pci::Bus::new(Vec::new()).unwrap();
+    let machine = Machine::new(
+        memory.clone(),
+        vectors.clone(),
+        far_end,
+        pci,
+        exit_port,
+        ending,
+    );
     Bench {
         machine,
         console,

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: GPL-2.0
+//! How one hvctl speaks to another that has a run: a socket without a file, which is gone
+//! when its process is, and one line of JSON each way.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixStream};
+
+use serde::{Deserialize, Serialize};
+
+/// What to do with a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// Press the power button.
+    PowerButton,
+    /// End it.
+    End,
+}
+
+/// What came of it. The connection stays open for as long as the run goes on.
+pub type Reply = Result<(), String>;
+
+/// The address of a run.
+pub fn address(name: &str) -> io::Result<SocketAddr> {
+    SocketAddr::from_abstract_name(format!("hvctl/run/{name}"))
+}
+
+pub fn send(stream: &mut UnixStream, message: &impl Serialize) -> io::Result<()> {
+    let line = serde_json::to_string(message)? + "\n";
+    stream.write_all(line.as_bytes())
+}
+
+/// A line is not longer than this.
+const MAX_LINE: u64 = 4096;
+
+pub fn receive<T: for<'a> Deserialize<'a>>(stream: &UnixStream) -> io::Result<T> {
+    let mut line = String::new();
+    BufReader::new(stream.take(MAX_LINE)).read_line(&mut line)?;
+    Ok(serde_json::from_str(&line)?)
+}

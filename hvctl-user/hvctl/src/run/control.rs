@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The run's end of [`crate::control`].
+
+use std::io::{self, ErrorKind};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::unistd::geteuid;
+use vmm::machine::Machine;
+use vmm::outcome::{Outcome, Stopper};
+
+use crate::control::{self, Reply, Request};
+
+/// Takes the name for this run.
+pub fn listen(name: Option<&str>) -> Result<UnixListener> {
+    let own = std::process::id().to_string();
+    let name = name.unwrap_or(&own);
+    let listener = UnixListener::bind_addr(&control::address(name)?);
+    listener.map_err(|cause| match cause.kind() {
+        ErrorKind::AddrInUse => anyhow!("there is a run of the name {name} already"),
+        _ => anyhow!("cannot take the name {name}: {cause}"),
+    })
+}
+
+/// Serves requests until the process ends.
+pub fn serve(listener: UnixListener, machine: &Arc<Machine>) -> io::Result<()> {
+    let machine = Arc::downgrade(machine);
+    thread::Builder::new()
+        .name("control".into())
+        .spawn(move || {
+            // They stay open: their end is how others see that of the run.
+            let mut open = Vec::new();
+            for stream in listener.incoming().flatten() {
+                let machine = machine.clone();
+                if !is_allowed(&stream) {
+                    continue;
+                }
+                let Ok(kept) = stream.try_clone() else {
+                    continue;
+                };
+                open.push(kept);
+                // One that says nothing holds up nobody else.
+                let served = thread::Builder::new()
+                    .name("control-client".into())
+                    .spawn(move || answer(stream, &machine));
+                if let Err(cause) = served {
+                    tracing::warn!("a request could not be served: {cause}");
+                }
+                if open.len() > MAX_OPEN {
+                    open.remove(0);
+                }
+            }
+        })?;
+    Ok(())
+}
+
+/// So many are told of the end of the run.
+const MAX_OPEN: usize = 16;
+
+/// Root and whoever started the run may.
+fn is_allowed(stream: &UnixStream) -> bool {
+    getsockopt(stream, PeerCredentials)
+        .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == geteuid().as_raw())
+}
+
+fn answer(mut stream: UnixStream, machine: &Weak<Machine>) {
+    // Long enough for two requests with the longest wait of 'hvctl stop' between them.
+    let _ = stream.set_read_timeout(Some(Duration::from_secs(24 * 3600)));
+    while let Ok(request) = control::receive::<Request>(&stream) {
+        let Some(machine) = machine.upgrade() else {
+            return;
+        };
+        let reply = obey(request, &machine);
+        if control::send(&mut stream, &reply).is_err() {
+            return;
+        }
+    }
+}
+
+fn obey(request: Request, machine: &Machine) -> Reply {
+    match request {
+        Request::PowerButton => machine
+            .press_power_button()
+            .map_err(|cause| cause.to_string()),
+        Request::End => {
+            machine.ending().end(Outcome::Stopped(Stopper::Command));
+            Ok(())
+        }
+    }
+}

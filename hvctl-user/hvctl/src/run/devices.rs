@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Opens what the guest's devices need of us.
+
+use std::fs;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context, Result};
+use macaddr::MacAddr6;
+use vmm::device::virtio::block::Block;
+use vmm::device::virtio::block::disk::{Disk, Options};
+use vmm::device::virtio::console::{Console, Port};
+use vmm::device::virtio::entropy::Entropy;
+use vmm::device::virtio::net::tap::{Attachment, Tap};
+use vmm::device::virtio::net::{Mac, Net};
+use vmm::device::virtio::socket::Socket;
+use vmm::vm::Attached;
+
+use super::console;
+use crate::args::{self, devices as keys};
+
+/// The devices that the command line asks for, in the order of their kinds.
+pub fn open(args: &args::Run) -> Result<Vec<Attached>> {
+    let mut devices = Vec::new();
+    for (index, wanted) in args.disk.iter().enumerate() {
+        devices.push(disk(index, wanted)?);
+    }
+    for wanted in &args.net {
+        devices.push(net(wanted)?);
+    }
+    if let Some(wanted) = &args.vsock {
+        let cid = wanted.cid;
+        devices.push(Attached {
+            name: "vsock".into(),
+            make: Box::new(move |memory| Ok(Box::new(Socket::new(memory, cid)?))),
+        });
+    }
+    if args.rng {
+        devices.push(Attached {
+            name: "rng".into(),
+            make: Box::new(|_| Ok(Box::new(Entropy::default()))),
+        });
+    }
+    if let Some(wanted) = &args.virtio_console {
+        devices.push(second_console(wanted)?);
+    }
+    Ok(devices)
+}
+
+fn disk(index: usize, wanted: &keys::Disk) -> Result<Attached> {
+    let options = Options {
+        readonly: wanted.readonly,
+        direct: wanted.direct,
+    };
+    let file = Disk::open(&wanted.path, &options)?;
+    let device = Block::new(file, &wanted.serial, wanted.queues);
+    Ok(Attached {
+        name: format!("disk {index} ({})", wanted.path.display()),
+        make: Box::new(|_| Ok(Box::new(device))),
+    })
+}
+
+fn net(wanted: &keys::Net) -> Result<Attached> {
+    let taps = Tap::open(&wanted.attachment, wanted.queues)?;
+    let mac = match (&wanted.mac, &wanted.attachment) {
+        (Some(mac), _) => *mac,
+        (None, Attachment::Macvtap(name)) => interface_mac(name)?,
+        (None, _) => random_mac(),
+    };
+    Ok(Attached {
+        name: format!("net {}", taps[0].name()),
+        make: Box::new(move |memory| Ok(Box::new(Net::new(memory, taps, mac)?))),
+    })
+}
+
+/// The address that frames to a macvtap come to.
+fn interface_mac(name: &str) -> Result<Mac> {
+    let path = format!("/sys/class/net/{name}/address");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let address: MacAddr6 = text.trim().parse().with_context(|| path)?;
+    Ok(address.into_array())
+}
+
+/// An address that nobody assigned (the second bit) to one interface.
+fn random_mac() -> Mac {
+    // Its keys are random, anew in each process.
+    let random = RandomState::new().build_hasher().finish().to_le_bytes();
+    let [first, rest @ .., _, _] = random;
+    let [a, b, c, d, e] = rest;
+    [first & 0xfc | 2, a, b, c, d, e]
+}
+
+fn second_console(wanted: &args::Console) -> Result<Attached> {
+    let console = console::open(wanted)?;
+    let port = Port {
+        input: console.input.map(|input| Arc::new(input.into_file())),
+        output: Arc::new(Mutex::new(console.out)),
+    };
+    Ok(Attached {
+        name: "virtio console".into(),
+        make: Box::new(|_| Ok(Box::new(Console::new(port)))),
+    })
+}
