@@ -50,7 +50,7 @@ ALL = [
     Group("guest", [("guest", "./guest.sh")], cpus=1, needs=WITH_HVCTL, timeout=900),
     Group("guest-2lp", [("guest", "./guest.sh short")], needs=WITH_HVCTL,
           skip="panics now and then on two LPs, in hvcore or in Bochs: not found yet"),
-    Group("devices", [("devices", "./devices.sh")], cpus=1, needs=WITH_HVCTL, timeout=900),
+    Group("devices", [("disks", "./disks.sh")], cpus=1, needs=WITH_HVCTL, timeout=900),
     # Another generation of processors: with IBT and shadow stacks in the root.
     Group("tigerlake", [("identity", "./identity.sh"), ("load", "./load.sh 3"), *ABI],
           model="tigerlake", needs=WITH_HVCTL),

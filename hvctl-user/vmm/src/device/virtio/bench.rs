@@ -230,6 +230,10 @@ impl Driver {
         }
     }
 
+    pub fn used_index(&self) -> u16 {
+        self.get(USED + 2)
+    }
+
     /// What came back since the last time: `(head, bytes)`.
     pub fn used(&mut self) -> Vec<(u32, u32)> {
         let end: u16 = self.get(USED + 2);

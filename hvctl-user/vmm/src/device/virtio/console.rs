@@ -83,10 +83,10 @@ impl VirtioDevice for Console {
     }
 }
 
-struct Sender {
-    ring: Ring,
-    kick: Arc<EventFd>,
-    output: Arc<Mutex<dyn Write + Send>>,
+pub(super) struct Sender {
+    pub(super) ring: Ring,
+    pub(super) kick: Arc<EventFd>,
+    pub(super) output: Arc<Mutex<dyn Write + Send>>,
 }
 
 impl Serve for Sender {

@@ -48,9 +48,9 @@ impl VirtioDevice for Entropy {
     }
 }
 
-struct Server {
-    ring: Ring,
-    kick: Arc<EventFd>,
+pub(super) struct Server {
+    pub(super) ring: Ring,
+    pub(super) kick: Arc<EventFd>,
 }
 
 impl Serve for Server {

@@ -23,6 +23,8 @@ pub mod block;
 pub mod console;
 pub mod counters;
 pub mod entropy;
+#[cfg(test)]
+mod fuzz;
 pub mod net;
 pub mod ring;
 pub mod socket;

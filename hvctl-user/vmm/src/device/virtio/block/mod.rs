@@ -71,6 +71,23 @@ impl Block {
     }
 }
 
+impl Block {
+    /// What serves a queue; `sync`: each write is safe before it is answered.
+    pub(super) fn server(&self, queue: ActiveQueue, sync: bool, health: Arc<Health>) -> Server {
+        let ActiveQueue { ring, kick } = queue;
+        Server {
+            engine: Engine::new(self.disk.clone(), ring.memory().clone(), ring.size()),
+            requests: (0..ring.size()).map(|_| None).collect(),
+            ring,
+            kick,
+            disk: self.disk.clone(),
+            serial: self.serial,
+            sync,
+            health,
+        }
+    }
+}
+
 impl VirtioDevice for Block {
     fn kind(&self) -> Kind {
         Kind::Block
@@ -117,7 +134,7 @@ impl VirtioDevice for Block {
         for queue in activation.queues.into_iter().flatten() {
             let name = format!("disk-queue{}", queue.ring.index());
             let health = activation.health.clone();
-            let server = Server::new(self, queue, sync, health.clone());
+            let server = self.server(queue, sync, health.clone());
             self.workers.push(Worker::spawn(&name, health, server)?);
         }
         Ok(())
@@ -129,7 +146,7 @@ impl VirtioDevice for Block {
 }
 
 /// Serves one queue.
-struct Server {
+pub(super) struct Server {
     // Before the ring: what it drops is waited for while all else is there.
     engine: Engine,
     ring: Ring,
@@ -145,20 +162,6 @@ struct Server {
 const KICK: usize = 0;
 
 impl Server {
-    fn new(block: &Block, queue: ActiveQueue, sync: bool, health: Arc<Health>) -> Self {
-        let ActiveQueue { ring, kick } = queue;
-        Self {
-            engine: Engine::new(block.disk.clone(), ring.memory().clone(), ring.size()),
-            requests: (0..ring.size()).map(|_| None).collect(),
-            ring,
-            kick,
-            disk: block.disk.clone(),
-            serial: block.serial,
-            sync,
-            health,
-        }
-    }
-
     /// Takes what there is and there is room for, but no more than a queue full.
     fn take(&mut self) -> Result<(), Broken> {
         self.ring.disable_doorbell()?;

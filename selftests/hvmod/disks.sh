@@ -1,0 +1,49 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A guest's disks: found by the stock kernel with no option.
+. ./tap.sh
+. ./guest_script.sh
+
+load_hvmod
+log_mark
+
+cat >/tmp/script <<'END'
+for device in /sys/bus/pci/devices/*; do
+	echo "guest: pci: ${device##*/} $(cat $device/vendor) $(cat $device/device)"
+done
+echo "guest: disks: $(ls /sys/block | grep vd | tr '\n' ' ')"
+echo "guest: size: $(cat /sys/block/vda/size)"
+echo "guest: serial: $(cat /sys/block/vda/serial)"
+echo "guest: read-only: $(cat /sys/block/vdb/ro)"
+dd if=/dev/vda bs=64k 2>/dev/null | md5sum | sed 's/^/guest: before: /'
+dd if=/dev/urandom of=/noise bs=64k count=40 2>/dev/null
+dd if=/noise of=/dev/vda bs=64k conv=fsync seek=8 2>/dev/null
+echo "guest: written: $(md5sum </noise)"
+echo 3 >/proc/sys/vm/drop_caches
+echo "guest: read back: $(dd if=/dev/vda bs=64k skip=8 count=40 2>/dev/null | md5sum)"
+echo x | dd of=/dev/vdb conv=fsync 2>/dev/null && echo "guest: readonly: written"
+echo "guest: vectors: $(grep -c 'MSI.*virtio' /proc/interrupts)"
+echo "guest: interrupts: $(awk '/virtio.*req/ { print $2 }' /proc/interrupts | head -n 1)"
+dmesg | grep -i -E 'virtio|pci |blk' | sed 's/^/guest: dmesg: /'
+END
+make_initrd /tmp/script virtio_blk
+dd if=/dev/urandom of=/tmp/disk bs=64k count=64 2>/dev/null
+dd if=/dev/zero of=/tmp/readonly bs=64k count=4 2>/dev/null
+before=$(md5sum </tmp/disk)
+run_guest --disk path=/tmp/disk,serial=HVMOD-1 --disk path=/tmp/readonly,readonly
+guest_check "a guest with two disks powers off" [ $status -eq 0 ]
+guest_check "it finds the host bridge and both" [ "$(says pci | wc -l)" = 3 ]
+guest_check "the first disk has its size" [ "$(says size)" = 8192 ]
+guest_check "and its serial number" [ "$(says serial)" = HVMOD-1 ]
+guest_check "the second is read-only" [ "$(says read-only)" = 1 ]
+guest_check "the guest reads what is in the file" [ "$(says before)" = "$before" ]
+guest_check "what it wrote it reads again" [ "$(says 'read back')" = "$(says written)" ]
+check "and it is in the file" [ "$(dd if=/tmp/disk bs=64k skip=8 count=40 2>/dev/null | md5sum)" = "$(says written)" ]
+guest_check "the read-only disk was not written" [ -z "$(says readonly)" ]
+guest_check "interrupts are messages" [ "$(says vectors)" -ge 2 ]
+guest_check "doorbells do not wait for a processor's thread" grep -q ' (0 by intercept)' $guest_out.err
+grep queue $guest_out.err | sed 's/^/# /'
+
+log_clean "the root's kernel complained of nothing"
+check "rmmod" unload_hvmod
+finish
