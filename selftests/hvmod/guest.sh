@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# guest.sh [short]: the stock kernel as a guest, again and again in one load of the module:
-# its memory, its clock, its console, its ways to end. Short: only once.
+# guest.sh [short|together]: the stock kernel as a guest, again and again in one load of the
+# module: its memory, its clock, its console, its ways to end. Short: only once. Together: once,
+# then two at the same time that are driven from LP to LP, while the root has work for each.
 . ./tap.sh
 
 short=$1
@@ -84,8 +85,53 @@ type_lines() {
 	sleep 100
 }
 
+# Boots a guest that writes to its own files, for `joined`.
+apart() {
+	(
+		out=$out.$1
+		boot "$1" poweroff </dev/null
+		echo $status >$out.status
+	) &
+}
+
+# What the guest of `apart` says.
+joined() {
+	alone=$out
+	out=$out.$1 status=$(cat $out.$1.status)
+	what="round $round: two at once, $1 MiB"
+	ends "the guest powers off" 0 && said_right "$1"
+	out=$alone
+}
+
+# All threads of both guests go to one LP, and a moment later to the other.
+drive() {
+	while :; do
+		for lp in 1 2; do
+			for pid in $(pidof hvctl); do taskset -ap $lp "$pid" >/dev/null 2>&1; done
+			usleep 100000
+		done
+	done
+}
+
+together() {
+	apart 128
+	first=$!
+	apart 512
+	second=$!
+	drive &
+	driver=$!
+	(while :; do ./work; done) >/dev/null 2>&1 &
+	worker=$!
+	wait $first $second
+	kill $driver $worker
+	wait $driver $worker 2>/dev/null
+	joined 128
+	joined 512
+}
+
 round=1
 while [ $round -le "$rounds" ]; do
+	[ "$short" != together ] || together
 	what="round $round: 128 MiB"
 	boot 128 poweroff </dev/null
 	ends "the guest powers off" 0 && said_right 128

@@ -47,6 +47,7 @@ payload echo 1 </tmp/typed
 says 'HELLO, HVMOD'
 payload timer 1 </dev/null
 payload serial_irq 1 </dev/null
+payload faults 1 </dev/null
 payload cpu 1 </dev/null
 says 'GenuineIntel'
 payload longmode 1 </dev/null

@@ -48,8 +48,7 @@ ALL = [
     Group("run-refusals", [("refusals", "./run_refusals.sh")], needs=WITH_HVCTL),
     Group("run-stopped", [("stopped", "./run_stopped.sh"), ("terminal", "./with_hvmod ./terminal")], needs=WITH_HVCTL),
     Group("guest", [("guest", "./guest.sh")], cpus=1, needs=WITH_HVCTL, timeout=900),
-    Group("guest-2lp", [("guest", "./guest.sh short")], needs=WITH_HVCTL,
-          skip="panics now and then on two LPs, in hvcore or in Bochs: not found yet"),
+    Group("guest-2lp", [("guest", "./guest.sh together")], needs=WITH_HVCTL, timeout=900),
     Group("devices", [("disks", "./disks.sh")], cpus=1, needs=WITH_HVCTL, timeout=900),
     # Another generation of processors: with IBT and shadow stacks in the root.
     Group("tigerlake", [("identity", "./identity.sh"), ("load", "./load.sh 3"), *ABI],
