@@ -16,7 +16,7 @@ class Group:
     model: str = DEFAULT_MODEL
     memory: int = 2048
     machine: str = "bochs"
-    # Seconds; an emulated machine on a slow, busy one.
+    # Seconds of processor time; on a machine that nobody else uses, of any time.
     timeout: int = 420
     needs: tuple = ("hvmod.ko", "programs")
     # On the second newest kernel series that the archive has.
