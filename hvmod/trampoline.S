@@ -8,7 +8,8 @@
  * Linux's, and hvcore has not loaded its own IDT yet, finds neither handler nor
  * stack mapped and shuts the processor down. The window is some ten
  * instructions, once per processor and load of the module. It could only be
- * closed by silencing every source of NMI on the machine.
+ * closed by silencing every source of NMI on the machine. On the way back NMIs
+ * are blocked by hvcore until the IRETQ, machine checks are not.
  *
  * CR4 passes through values of different kinds:
  *  - Going, PGE, PCIDE and CET go off with the first write. Clearing PGE or
@@ -16,7 +17,7 @@
  *    Linux is left under PCID 0, which is hvcore's; with CET off no ENDBR is
  *    needed over there.
  *  - Coming back, PCIDE may be set only while CR3[11:0] is 0, as it is in
- *    hvcore's CR3: so CR4 comes before CR3.
+ *    hvcore's CR3: so CR4 comes before CR3. See linux_tables.
  */
 #include <linux/linkage.h>
 #include <linux/objtool.h>
@@ -66,6 +67,12 @@
 #define X86_PF_USER	(1 << 2)
 #define X86_PF_INSTR	(1 << 4)
 
+/* From hvcore's address space to Linux's. */
+.macro linux_tables cr4:req, cr3:req
+	movq	\cr4, %cr4
+	movq	\cr3, %cr3
+.endm
+
 	.text
 	.balign 4096
 SYM_INNER_LABEL(hvmod_trampoline, SYM_L_GLOBAL)
@@ -111,8 +118,7 @@ SYM_FUNC_START(hvmod_enter)
 	call	*%rax
 
 	/* The launch failed. */
-	movq	%rbp, %cr4
-	movq	%rbx, %cr3
+	linux_tables cr4=%rbp, cr3=%rbx
 	movq	%r14, %rsp
 
 	/* The launch worked: VM entry came here, with RSP = R8 and RAX = 0. */
@@ -137,14 +143,13 @@ STACK_FRAME_NON_STANDARD hvmod_enter
 SYM_CODE_START_NOALIGN(hvmod_leave)
 	UNWIND_HINT_UNDEFINED
 	ANNOTATE_NOENDBR
-	movq	%rcx, %cr4
 	/*
 	 * If hvcore died at an exit from user space, CR3 may be a user CR3 of page
 	 * table isolation, in which nothing here is mapped: take the kernel's, as
 	 * SWITCH_TO_KERNEL_CR3 does. More on that below.
 	 */
 	ALTERNATIVE "", "andq $~0x1800, %rax", X86_FEATURE_PTI
-	movq	%rax, %cr3
+	linux_tables cr4=%rcx, cr3=%rax
 
 	lgdt	LEAVE_GDTR(%rdi)
 	lidt	LEAVE_IDTR(%rdi)

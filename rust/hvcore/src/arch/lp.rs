@@ -3,6 +3,7 @@
 //! A logical processor: what hvcore keeps for each, and the way into and out of VMX operation.
 
 use super::caps::Caps;
+use super::enter::{enter, Entered};
 use super::image::{self, Failed};
 use super::insn;
 use super::msr;
@@ -10,6 +11,7 @@ use super::public::Stats;
 use super::root_memory::Hostile;
 use super::tables::{self, Tables};
 use super::vmcs::{self, control};
+use crate::event::{blocking, Event};
 use core::arch::asm;
 use core::sync::atomic::{AtomicU8, Ordering};
 use hvabi::boot::{LeaveFrame, TablePointer};
@@ -190,6 +192,7 @@ impl Lp {
         // With a VMCS that cannot be loaded nothing is known of the root; the reads below panic
         // then, and this LP stops in `death`.
         let _ = insn::vmptrld(self.vmcs);
+        self.block_nmis();
         let mut frame = LeaveFrame {
             gpr: self.gpr,
             fs_base: vmcs::GUEST_FS_BASE.read(),
@@ -240,6 +243,33 @@ impl Lp {
         tables::restore_tr(tr.selector, tr.base, tr.limit);
         insn::write_dr7(dr7);
         image::leave(out.rip, cr3, cr4, out.frame_va)
+    }
+
+    /// Blocks NMIs until the IRETQ of the trampoline: one that came between its load of CR3 and
+    /// that of the IDT would find no handler mapped. VM entry can block them, and VM exits leave
+    /// that alone (SDM vol. 3, 29.5.5): so this enters the root once more, whose next instruction
+    /// the VMX-preemption timer forestalls. An NMI that waits is delivered to the root on the way.
+    fn block_nmis(&mut self) {
+        const HLT: u32 = 1;
+        // In wait-for-SIPI the timer would not end it.
+        if !self.caps.pin.offers(control::pin::PREEMPTION_TIMER)
+            || vmcs::GUEST_ACTIVITY.read() > HLT
+        {
+            return;
+        }
+        vmcs::PIN_CONTROLS.write(self.caps.pin.only(control::pin::PREEMPTION_TIMER));
+        vmcs::PREEMPTION_TIMER.write(0);
+        vmcs::GUEST_INTERRUPTIBILITY.write(blocking::NMI);
+        loop {
+            if self.take_nmi() || self.nmi_later {
+                self.nmi_later = false;
+                Event::NMI.inject();
+            }
+            // Whatever else ends it, the root's state is in the VMCS.
+            if enter(&mut self.gpr, true) != Entered::Nmi {
+                return;
+            }
+        }
     }
 }
 
