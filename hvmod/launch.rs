@@ -3,8 +3,8 @@
 //! Taking every LP into the root partition, and out of it again.
 //!
 //! All or none: after [`Launched::new`] each LP that Linux uses runs as the root partition, and
-//! each that comes online later joins, or does not come online. An LP that goes offline stays:
-//! hvcore answers for the INIT and SIPI that bring it back.
+//! each that comes online later joins, or does not come online. An LP that goes offline stays, in
+//! wait-for-SIPI: hvcore answers for the INIT and SIPI that bring it back.
 
 use crate::{
     core_log,
@@ -242,6 +242,14 @@ impl Hotplug for Launched {
                 pr_err!("CPU {cpu} cannot join the root partition and stays offline\n");
                 Err(explain(&failure))
             }
+        }
+    }
+
+    fn went_offline(cpu: u32) {
+        // It would not come by hvcore any more, and others would wait for it before pages change
+        // hands (Call::Sync). After an INIT it executes nothing until Linux sends the SIPI.
+        if lps::of_cpu(cpu).is_some() {
+            cpu::send_init(cpu);
         }
     }
 }

@@ -7,6 +7,7 @@ use kernel::{bindings, error::to_result, ffi::c_int, ffi::c_void, prelude::*};
 extern "C" {
     fn hvmod_cpu_online(cpu: u32) -> bool;
     fn hvmod_cpu_possible(cpu: u32) -> bool;
+    fn hvmod_cpu_init(cpu: u32);
 }
 
 /// Number that all numbers of CPUs are less than.
@@ -103,50 +104,98 @@ pub(crate) fn take_offline(cpu: u32) -> Result {
     to_result(unsafe { bindings::remove_cpu(cpu) })
 }
 
-/// Somebody who wants to know of CPUs that come online.
+/// Sends INIT to `cpu`, if it is offline: what Linux left it doing ends.
+pub(crate) fn send_init(cpu: u32) {
+    // SAFETY: Any number may be named; Linux has no use for an offline CPU but to send it the same.
+    unsafe { hvmod_cpu_init(cpu) };
+}
+
+/// Somebody who wants to know of CPUs that come and go.
 pub(crate) trait Hotplug {
     /// `cpu`, on which this runs, came online; nothing but per-CPU threads runs there yet. An error
     /// sends it offline again.
     fn came_online(cpu: u32) -> Result;
+
+    /// `cpu` is offline, and executes nothing but the loop in which Linux leaves it.
+    fn went_offline(cpu: u32);
 }
 
 /// A registered [`Hotplug`].
 ///
 /// # Invariants
 ///
-/// The state is one that `__cpuhp_setup_state_cpuslocked` gave.
-pub(crate) struct HotplugCallback(bindings::cpuhp_state);
+/// The states are ones that `__cpuhp_setup_state_cpuslocked` gave.
+pub(crate) struct HotplugCallback([bindings::cpuhp_state; 2]);
 
 impl HotplugCallback {
-    /// Registers `T` for CPUs that come online from now on.
-    pub(crate) fn register<T: Hotplug>(_lock: &HotplugLock) -> Result<Self> {
-        extern "C" fn call<T: Hotplug>(cpu: u32) -> c_int {
+    /// Registers `T` for CPUs that come and go from now on.
+    pub(crate) fn register<T: Hotplug>(lock: &HotplugLock) -> Result<Self> {
+        extern "C" fn came_online<T: Hotplug>(cpu: u32) -> c_int {
             match T::came_online(cpu) {
                 Ok(()) => 0,
                 Err(error) => error.to_errno(),
             }
         }
-        // SAFETY: The lock is held; the name and the function live as long as the module, and
-        // `drop` takes the function away before.
-        let state = unsafe {
-            bindings::__cpuhp_setup_state_cpuslocked(
-                bindings::cpuhp_state_CPUHP_AP_ONLINE_DYN,
-                c"hvmod:online".as_char_ptr(),
-                false,
-                Some(call::<T>),
-                None,
-                false,
-            )
-        };
-        to_result(state)?;
-        // INVARIANT: As given.
-        Ok(Self(state as bindings::cpuhp_state))
+        extern "C" fn went_offline<T: Hotplug>(cpu: u32) -> c_int {
+            T::went_offline(cpu);
+            0
+        }
+        // The states of the first kind end when the CPU has, on another one.
+        let dead = setup(
+            lock,
+            bindings::cpuhp_state_CPUHP_BP_PREPARE_DYN,
+            c"hvmod:dead",
+            (None, Some(went_offline::<T>)),
+        )?;
+        let online = setup(
+            lock,
+            bindings::cpuhp_state_CPUHP_AP_ONLINE_DYN,
+            c"hvmod:online",
+            (Some(came_online::<T>), None),
+        );
+        match online {
+            // INVARIANT: As given.
+            Ok(online) => Ok(Self([dead, online])),
+            Err(error) => {
+                // SAFETY: As given, and used by nobody else.
+                unsafe { bindings::__cpuhp_remove_state_cpuslocked(dead, false) };
+                Err(error)
+            }
+        }
     }
+}
+
+type Callback = Option<extern "C" fn(u32) -> c_int>;
+
+/// Registers what is called when a CPU comes (first) and goes (second), on its way through a state
+/// of that kind.
+fn setup(
+    _lock: &HotplugLock,
+    kind: bindings::cpuhp_state,
+    name: &'static CStr,
+    (startup, teardown): (Callback, Callback),
+) -> Result<bindings::cpuhp_state> {
+    // SAFETY: The lock is held; the name and the functions live as long as the module, and
+    // `HotplugCallback` takes the functions away before.
+    let state = unsafe {
+        bindings::__cpuhp_setup_state_cpuslocked(
+            kind,
+            name.as_char_ptr(),
+            false,
+            startup.map(|function| function as _),
+            teardown.map(|function| function as _),
+            false,
+        )
+    };
+    to_result(state)?;
+    Ok(state as bindings::cpuhp_state)
 }
 
 impl Drop for HotplugCallback {
     fn drop(&mut self) {
-        // SAFETY: By the invariant.
-        unsafe { bindings::__cpuhp_remove_state(self.0, false) };
+        for state in self.0 {
+            // SAFETY: By the invariant.
+            unsafe { bindings::__cpuhp_remove_state(state, false) };
+        }
     }
 }

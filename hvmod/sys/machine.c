@@ -4,6 +4,8 @@
 #include <linux/mmzone.h>
 #include <linux/nodemask.h>
 #include <linux/pfn.h>
+#include <linux/smp.h>
+#include <asm/apic.h>
 
 #include "sys.h"
 
@@ -26,4 +28,14 @@ bool hvmod_cpu_online(u32 cpu)
 bool hvmod_cpu_possible(u32 cpu)
 {
 	return cpu < nr_cpu_ids && cpu_possible(cpu);
+}
+
+/* Sends INIT to @cpu, which must be one that Linux has taken offline. */
+void hvmod_cpu_init(u32 cpu)
+{
+	if (cpu >= nr_cpu_ids || cpu_online(cpu))
+		return;
+	/* The inline functions are static calls, which modules cannot make. */
+	apic->icr_write(APIC_INT_LEVELTRIG | APIC_INT_ASSERT | APIC_DM_INIT, cpu_physical_id(cpu));
+	safe_apic_wait_icr_idle();
 }

@@ -30,6 +30,7 @@ void hvmod_ticker_stop(void);
 u64 hvmod_ram_end(void);
 bool hvmod_cpu_online(u32 cpu);
 bool hvmod_cpu_possible(u32 cpu);
+void hvmod_cpu_init(u32 cpu);
 
 /* notifier.c */
 int hvmod_notifiers_register(void (*going_down)(void), void (*panicking)(void),

@@ -14,6 +14,7 @@ round=1
 while [ $round -le $rounds ]; do
 	check "round $round: CPU 1 goes offline" sh -c "echo 0 >$cpu1 && [ \$(cat $cpu1) = 0 ]"
 	check "round $round: the other one works" ./work
+	check "round $round: and runs a partition" ./abi_ports
 	check "round $round: CPU 1 comes back" sh -c "echo 1 >$cpu1 && [ \$(cat $cpu1) = 1 ]"
 	check "round $round: every LP is in the root partition" ./identity inside
 	round=$((round + 1))

@@ -19,7 +19,8 @@
 //! Pages that change hands may still be cached in the TLB of some LP. hvcore therefore does not
 //! use a deposit, and does not give pages back, before each LP has passed through hvcore once:
 //! such calls return [`Status::NeedSync`], the root issues [`Call::Sync`] on every online LP (an
-//! IPI that does VMCALL) and calls again.
+//! IPI that does VMCALL) and calls again. An LP that is offline must have got an INIT: in
+//! wait-for-SIPI it uses no translation, and nobody waits for it.
 
 /// Items of a list page: 4 KiB of little-endian `u64`.
 pub const LIST_ITEMS: usize = crate::PAGE_SIZE / 8;
