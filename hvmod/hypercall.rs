@@ -8,7 +8,7 @@
 use crate::{
     core_log,
     hvabi::{
-        call::{map_flags, Call, Status, LIST_ITEMS, UNMAP_PAGES},
+        call::{map_flags, Call, Status, DEPOSIT_PAGES, LIST_ITEMS, UNMAP_PAGES},
         state::StateKind,
         MAX_PARTITIONS, PAGE_SIZE,
     },
@@ -54,7 +54,7 @@ static REPORTED: Atomic<bool> = Atomic::new(false);
 const SLACK: u64 = 16;
 
 /// Pages that are given at a time, if Linux has so many together.
-const PIECE: usize = 64;
+const PIECE: usize = DEPOSIT_PAGES;
 
 /// How often a call is repeated before it counts as one that never ends. Each time hvcore asks for
 /// something else: memory, or that other LPs pass by.
@@ -109,31 +109,25 @@ pub(crate) fn partition_create() -> Result<PartitionId> {
 ///
 /// Process context.
 pub(crate) fn partition_destroy(partition: PartitionId) {
-    repeat(
+    while let (Status::Ok, 1) = repeat(
         || call(Call::PartitionDestroy, [partition.0, 0, 0, 0, 0]),
         |status| {
             // A VP that is still on its way out: the IPIs of `sync_all` hurry it.
             status == Status::Busy
         },
-    );
+    ) {}
     let Ok(list) = Page::new() else {
         pr_err!("no memory to take back that of partition {}\n", partition.0);
         return;
     };
-    while let (Status::Ok, taken @ 1..) = repeat(
-        || {
-            call(
-                Call::Withdraw,
-                [partition.0, list.spa(), LIST_ITEMS as u64, 0, 0],
-            )
-        },
-        |_| false,
-    ) {
+    let arguments = [partition.0, list.spa(), LIST_ITEMS as u64, 0, 0];
+    while let (Status::Ok, taken @ 1..) = repeat(|| call(Call::Withdraw, arguments), |_| false) {
         for spa in (0..taken as usize).map_while(|index| list.item(index)) {
             deposit::take(spa);
         }
         count_pages(partition.0, -(taken as i64));
     }
+    deposit::free_taken(sync);
     report();
 }
 
@@ -212,6 +206,10 @@ pub(crate) fn sync_all() {
     cpu::run_on_all(|| {
         call(Call::Sync, [0; 5]);
     });
+}
+
+extern "C" fn sync() {
+    sync_all();
 }
 
 /// Makes a VP. `run_page_spa` is a page of the root, kept until the partition is destroyed.
@@ -373,13 +371,17 @@ fn hand_over(
         pages += 1;
     }
     let arguments = [number, list.spa(), pages, 0, 0];
-    deposit::give(block, || {
+    let given = deposit::give(block, || {
         match make(&|| call(Call::Deposit, arguments)) {
             (Status::Ok, _) => Ok(()),
             // None was taken.
             (status, _) => Err(error(status)),
         }
-    })?;
+    });
+    if given.is_err() {
+        deposit::free_taken(sync);
+    }
+    given?;
     count_pages(number, pages as i64);
     Ok(())
 }

@@ -12,7 +12,8 @@ use kernel::prelude::*;
 
 extern "C" {
     fn hvmod_deposit_add(spa: u64, pages: usize);
-    fn hvmod_deposit_free(spa: u64);
+    fn hvmod_deposit_take(spa: u64);
+    fn hvmod_deposit_free_taken(sync: extern "C" fn());
     fn hvmod_deposit_free_all();
 }
 
@@ -31,10 +32,17 @@ pub(crate) fn give(block: Block, call: impl FnOnce() -> Result) -> Result {
     })
 }
 
-/// Frees a page that hvcore gave back.
+/// Takes a page that hvcore gave back, to be freed by [`free_taken`].
 pub(crate) fn take(spa: u64) {
     // SAFETY: A page in the list: see the top of this file.
-    unsafe { hvmod_deposit_free(spa) };
+    unsafe { hvmod_deposit_take(spa) };
+}
+
+/// Frees the pages that were taken. `sync` has every LP forget that it saw zeros in their place.
+/// Process context.
+pub(crate) fn free_taken(sync: extern "C" fn()) {
+    // SAFETY: The pages in that list are this module's again.
+    unsafe { hvmod_deposit_free_taken(sync) };
 }
 
 /// Frees all pages that hvcore still has. No LP may be in it any more, nor come into it.

@@ -19,7 +19,8 @@ u64 hvmod_spa(const void *address);
 
 /* deposit.c */
 void hvmod_deposit_add(u64 spa, size_t pages);
-void hvmod_deposit_free(u64 spa);
+void hvmod_deposit_take(u64 spa);
+void hvmod_deposit_free_taken(void (*sync)(void));
 void hvmod_deposit_free_all(void);
 
 /* ticker.c */

@@ -35,18 +35,22 @@ pub enum Call {
     Unload = 1,
     /// (partition, list, count): count pages move from the root to the partition's pool, or for
     /// partition 0 to hvcore's own, from which the root's tables are split: better a few large
-    /// pieces of memory than many pages apart. [`Status::CoreLow`] if that pool is low.
+    /// pieces of memory than many pages apart. [`Status::CoreLow`] if that pool is low. At most
+    /// [`DEPOSIT_PAGES`], those that still wait for [`Call::Sync`] included.
     /// All or none: on an error RDX is the index of the page at fault.
     Deposit = 2,
     /// (partition, list, count): up to count free pages of the pool return to the root; hvcore
     /// writes their SPAs to the list and their number to RDX. Partition 0 gives nothing back before
     /// it is unloaded. On a destroyed partition, the call
-    /// that finds nothing left (RDX = 0) frees the partition's number.
+    /// that finds nothing left (RDX = 0) frees the partition's number. LPs may still see the page
+    /// of zeros in place of what was given back: the root must [`Call::Sync`] all of them before it
+    /// uses the pages.
     Withdraw = 3,
     /// (): RDX is the number of the new partition, from 1. Needs no memory.
     PartitionCreate = 4,
     /// (partition): stops it for ever and frees its VPs and its address space to its pool.
-    /// [`Status::Busy`] while a VP runs. Then withdraw until nothing is left.
+    /// [`Status::Busy`] while a VP runs. RDX is 1 if there is more to free: call again. Then
+    /// withdraw until nothing is left.
     PartitionDestroy = 5,
     /// (partition, GPA, list, count, [flags](map_flags)): maps root pages into the child, shared.
     /// GPAs follow each other from GPA on. R8 is the number of items mapped, also on an error,
@@ -78,6 +82,9 @@ pub enum Call {
     PoolInfo = 14,
 }
 
+/// Most pages that one [`Call::Deposit`] takes.
+pub const DEPOSIT_PAGES: usize = 64;
+
 /// Most pages that one [`Call::GpaUnmap`] takes.
 pub const UNMAP_PAGES: u64 = 4096;
 
@@ -89,6 +96,11 @@ pub mod map_flags {
     pub const EXECUTE: u64 = 1 << 1;
     /// Items of the list are 2 MiB pages; GPA and SPAs are aligned to that.
     pub const LARGE: u64 = 1 << 2;
+    /// The pages become the child's alone: they leave the root, with what is in them, and come
+    /// back, cleared, only by [`Call::Withdraw`] after they were unmapped. At most
+    /// [`LIST_ITEMS`] pages of 4 KiB a call, large ones counted as what they consist of; no VP may
+    /// run ([`Status::Busy`]), and none runs before each LP has passed through hvcore once.
+    pub const PRIVATE: u64 = 1 << 3;
 }
 
 /// The second argument of [`Call::AssertInterrupt`]; the third is the destination APIC ID (in

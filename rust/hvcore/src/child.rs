@@ -47,7 +47,7 @@ pub struct Run<'a> {
 
 /// [`Call::VpRun`](hvabi::call::Call::VpRun).
 pub fn run(lp: &mut Lp, number: u64, index: u64) -> Answer<u64> {
-    let (vp, vp_count) = vp::find(number, index)?;
+    let (vp, vp_count) = vp::find_to_run(number, index)?;
     let mut state = vp.state()?;
     vp.set_runs_on(Some(lp.index));
     lp.stats.get().child_runs += 1;

@@ -325,7 +325,7 @@ fn load_pdptes(run: &Run<'_>, cr3: u64) -> Result<(), Gp> {
     const PRESENT: u64 = 1;
     const RESERVED: u64 = 0x1e6;
     let base = cr3 & 0xffff_ffe0;
-    let spa = partition::lock(run.number).map_err(|_| Gp)?.translate(base).ok_or(Gp)?;
+    let spa = partition::lock(run.number).map_err(|_| Gp)?.space.translate(base).ok_or(Gp)?;
     let fields = [vmcs::GUEST_PDPTE0, vmcs::GUEST_PDPTE1, vmcs::GUEST_PDPTE2, vmcs::GUEST_PDPTE3];
     let page = Hostile::owned_by_root(spa);
     let entries: [u64; 4] =

@@ -9,12 +9,10 @@ use crate::arch::lock::{Once, SpinLock};
 use crate::arch::lp::WayOut;
 use crate::arch::{msr, public};
 use crate::control_registers::Rules;
-use crate::mem::addr::{Gpa, Spa};
-use crate::mem::ept::{Access, Ept, EptCaps, MapError};
-use crate::mem::frame::{Frame, PageBox};
-use crate::mem::mtrr::{MemType, MtrrState, VARIABLE_MAX};
-use crate::mem::owner::Owners;
-use crate::mem::pool::{Missing, Pool};
+use crate::mem::ept::EptCaps;
+use crate::mem::frame::Frame;
+use crate::mem::mtrr::{MtrrState, VARIABLE_MAX};
+use crate::mem::space::{Memory, NoRoom, Setup};
 use crate::policy;
 use crate::policy::cpuid::Clock;
 use crate::policy::cr;
@@ -30,7 +28,6 @@ pub struct Config {
     pub info: CoreInfo,
     pub caps: Caps,
     pub present: Present,
-    pub mtrrs: MtrrState,
     /// EPT pointer of the root.
     pub eptp: u64,
     /// SPA of the root's MSR bitmap, and of the children's.
@@ -48,17 +45,6 @@ pub struct Config {
 }
 
 static CONFIG: Once<Config> = Once::new();
-
-/// Memory that does not belong to a partition alone.
-pub struct Memory {
-    /// Pages for the root's EPT, and for what hvcore needs itself.
-    pub pool: Pool,
-    pub owners: Owners,
-    /// The root's address space.
-    pub ept: Ept,
-    /// What the root sees in place of a page that it may not: zeros, read-only.
-    pub blank: Spa,
-}
 
 /// Locked after any lock of a partition.
 pub static MEMORY: SpinLock<Option<Memory>> = SpinLock::new(None);
@@ -97,9 +83,13 @@ fn read_mtrrs() -> MtrrState {
     }
     let cap = insn::rdmsr(msr::MTRR_CAP);
     state.def_type = insn::rdmsr(msr::MTRR_DEF_TYPE);
-    for (number, pair) in state.variable.iter_mut().take((cap & 0xff) as usize).enumerate() {
-        let base = msr::MTRR_PHYS_BASE0 + 2 * number as u32;
-        *pair = (insn::rdmsr(base), insn::rdmsr(base + 1));
+    let numbers = 0..(cap as u32 & 0xff).min(VARIABLE_MAX as u32);
+    let ranges = numbers.map(|number| {
+        let base = msr::MTRR_PHYS_BASE0 + 2 * number;
+        (insn::rdmsr(base), insn::rdmsr(base + 1))
+    });
+    for (to, range) in state.variable.iter_mut().zip(ranges.filter(MtrrState::is_valid)) {
+        *to = range;
     }
     if cap & FIXED != 0 {
         for (value, index) in state.fixed.iter_mut().zip(msr::MTRR_FIXED) {
@@ -128,21 +118,9 @@ fn read_msr_caps(phys_bits: u32, clock: Clock) -> policy::msr::Caps {
     }
 }
 
-/// Why the first LP could not set up what all share: the pool is too small or the block is not
-/// where RAM is.
-#[derive(Clone, Copy, Debug)]
-pub struct NoRoom;
-
-impl From<Missing> for NoRoom {
-    fn from(_: Missing) -> Self {
-        Self
-    }
-}
-
-impl From<MapError> for NoRoom {
-    fn from(_: MapError) -> Self {
-        Self
-    }
+/// What the EPT of this processor can do.
+pub fn ept_caps(caps: &Caps) -> EptCaps {
+    EptCaps { one_gib: caps.ept_1gib(), two_mib: true, access_dirty: false }
 }
 
 /// Sets up what all LPs share, unless it is there.
@@ -152,34 +130,22 @@ pub fn init(info: &CoreInfo, caps: &Caps, root_cr4: u64) -> Result<(), NoRoom> {
     }
     let page = PAGE_SIZE as u64;
     let mtrrs = read_mtrrs();
-    let mut pool = crate::arch::image::initial_pool(info);
-    let caps_ept = EptCaps { one_gib: caps.ept_1gib(), two_mib: true, access_dirty: false };
-    let mut ept = Ept::new(pool.pop().ok_or(NoRoom)?, caps_ept);
-
-    // All of RAM, and the devices below 4 GiB, at once; what lies above when it is first used.
-    const BELOW_4GIB: u64 = 1 << 32;
-    let end = info.ram_end.max(BELOW_4GIB).next_multiple_of(1 << 30);
-    let zero = Gpa::new(0).ok_or(NoRoom)?;
-    ept.map_identity(zero, end.min(1 << caps.phys_bits.min(48)), &mtrrs, &mut pool)?;
-
-    let mut owners = Owners::new(info.ram_end, &mtrrs, &mut pool)?;
-    owners.seize(info.block_spa, info.block_size / page, &mut pool).map_err(|_| NoRoom)?;
-    let blank = PageBox::<u64>::zeroed(pool.pop().ok_or(NoRoom)?).spa();
-    let public = info.public_spa..info.public_spa + info.public_pages * page;
-    for spa in (info.block_spa..info.block_spa + info.block_size).step_by(PAGE_SIZE) {
-        let gpa = Gpa::new(spa).ok_or(NoRoom)?;
-        let shown = if public.contains(&spa) { gpa.identity() } else { blank };
-        ept.replace(gpa, shown, Access::READ, MemType::WriteBack, &mut pool)?;
-    }
+    let setup = Setup {
+        caps: ept_caps(caps),
+        phys_bits: caps.phys_bits,
+        ram_end: info.ram_end,
+        block: info.block_spa..info.block_spa + info.block_size,
+        public: info.public_spa..info.public_spa + info.public_pages * page,
+    };
+    let mut memory = Memory::new(&setup, &mtrrs, crate::arch::image::initial_pool(info))?;
 
     let mut bitmap = |fill: fn(&mut [u64; 512])| -> Result<u64, NoRoom> {
-        let mut frame: Frame = pool.pop().ok_or(NoRoom)?;
+        let mut frame: Frame = memory.pool.pop().ok_or(NoRoom)?;
         fill(frame.words_mut());
         Ok(frame.spa().raw())
     };
     let root_msrs = bitmap(policy::msr::fill_root)?;
     let child_msrs = bitmap(policy::msr::fill_child)?;
-    let apic_access = bitmap(|words| words.fill(0))?;
     public::set_log(info.public_spa + stats_bytes(info));
 
     let clock = Clock::new(info.tsc_khz);
@@ -189,18 +155,17 @@ pub fn init(info: &CoreInfo, caps: &Caps, root_cr4: u64) -> Result<(), NoRoom> {
         info: *info,
         caps: *caps,
         present: Present::detect(root_cr4),
-        mtrrs,
-        eptp: ept.eptp(),
+        eptp: memory.eptp(),
         root_msrs,
         child_msrs,
-        apic_access,
+        apic_access: memory.apic_spa().raw(),
         root_rules: Rules { policy: cr::Policy::root(fixed) },
         child_rules: Rules { policy: cr::Policy::child(fixed) },
         msrs: read_msr_caps(caps.phys_bits, clock),
         xsave: Layout::new(|subleaf| insn::cpuid(0xd, subleaf)),
         clock,
     });
-    *MEMORY.lock() = Some(Memory { pool, owners, ept, blank });
+    *MEMORY.lock() = Some(memory);
     Ok(())
 }
 
@@ -229,7 +194,8 @@ pub fn epoch() -> u64 {
 
 /// The epoch that every LP has reached.
 pub fn everyone_saw() -> u64 {
-    SEEN.iter().map(|seen| seen.load(Ordering::SeqCst)).min().unwrap_or(OUT)
+    let lps = SEEN.iter().take(config().info.lp_count as usize);
+    lps.map(|seen| seen.load(Ordering::SeqCst)).min().unwrap_or(OUT)
 }
 
 /// Before this LP enters any guest: forgets translations if any were taken away since it last did.

@@ -5,15 +5,14 @@
 use crate::arch::counted::Counted;
 use crate::arch::lock::{Guard, SpinLock};
 use crate::arch::root_memory::Hostile;
-use crate::machine::{self, Memory};
-use crate::mem::addr::{Gpa, GpaRange, Page, Size, Spa};
-use crate::mem::ept::{Access, Ept, EptCaps, Leaf, MapError};
-use crate::mem::frame::Frame;
-use crate::mem::mtrr::MemType;
+use crate::machine;
+use crate::mem::addr::{Gpa, GpaRange, Size};
+use crate::mem::ept::{Access, MapError};
 use crate::mem::owner::{Child, Claimed, Owners, Refused};
 use crate::mem::pool::{Missing, Pool, UNSEALED};
+use crate::mem::space::{MapFailed, Memory, Space, Wish};
 use crate::vp::Vp;
-use hvabi::call::{map_flags, Status, LIST_ITEMS, UNMAP_PAGES};
+use hvabi::call::{map_flags, Status, DEPOSIT_PAGES, LIST_ITEMS, UNMAP_PAGES};
 use hvabi::{MAX_PARTITIONS, MAX_VPS};
 
 /// A hypercall that failed: the status for RAX and the value for RDX.
@@ -25,11 +24,12 @@ pub const APIC_GPA: u64 = 0xfee0_0000;
 /// Pages that hvcore's own pool must keep: to split tables of the root for what comes back to it.
 const CORE_RESERVE: usize = 16;
 
+/// Pages of memory that one call of PartitionDestroy unmaps.
+const DESTROY_PAGES: u64 = 32 << 10;
+
 /// A child partition.
 pub struct Partition {
-    pub child: Child,
-    pub pool: Pool,
-    ept: Option<Ept>,
+    pub space: Space,
     pub vps: [Option<Counted<Vp>>; MAX_VPS],
     pub vp_count: u32,
     /// Destroyed: its pages are on their way back.
@@ -96,9 +96,16 @@ pub fn any() -> bool {
     PARTITIONS.iter().any(|slot| slot.lock().is_some())
 }
 
+/// Makes pages free that no LP can reach any more.
+fn settle(pool: &mut Pool) {
+    if pool.retired() > 0 {
+        pool.settle(machine::everyone_saw());
+    }
+}
+
 /// Makes sure that `n` pages can be taken.
 pub fn need(pool: &mut Pool, n: usize) -> Answer<()> {
-    pool.settle(machine::everyone_saw());
+    settle(pool);
     match pool.reserve(n) {
         Ok(()) => Ok(()),
         Err(_) if pool.retired() > 0 => Err((Status::NeedSync, 0)),
@@ -110,7 +117,7 @@ pub fn need(pool: &mut Pool, n: usize) -> Answer<()> {
 pub fn with_memory<T>(work: impl FnOnce(&mut Memory) -> Answer<T>) -> Answer<T> {
     match machine::MEMORY.lock().as_mut() {
         Some(memory) => {
-            memory.pool.settle(machine::everyone_saw());
+            settle(&mut memory.pool);
             work(memory)
         }
         None => Err((Status::CoreDead, 0)),
@@ -125,11 +132,6 @@ pub fn refused(refused: Refused) -> Status {
     }
 }
 
-/// Item `index` of the list page at `spa`, read once.
-fn list_item(owners: &Owners, spa: u64, index: usize) -> Answer<u64> {
-    Ok(list(owners, spa)?.read(index * 8))
-}
-
 /// The page at `spa`, if the root may use it.
 pub fn list(owners: &Owners, spa: u64) -> Answer<Hostile> {
     let page = owners.page(spa).ok_or((Status::BadArgument, 0))?;
@@ -138,10 +140,10 @@ pub fn list(owners: &Owners, spa: u64) -> Answer<Hostile> {
 }
 
 /// A number of list items.
-fn list_count(count: u64) -> Answer<usize> {
+fn list_count(count: u64, most: usize) -> Answer<usize> {
     usize::try_from(count)
         .ok()
-        .filter(|count| (1..=LIST_ITEMS).contains(count))
+        .filter(|count| (1..=most).contains(count))
         .ok_or((Status::BadArgument, 0))
 }
 
@@ -152,9 +154,7 @@ pub fn create() -> Answer<u64> {
         let mut slot = slot.lock();
         if slot.is_none() {
             *slot = Some(Partition {
-                child,
-                pool: Pool::new(),
-                ept: None,
+                space: Space::new(child),
                 vps: [const { None }; MAX_VPS],
                 vp_count: 0,
                 dying: false,
@@ -175,94 +175,58 @@ pub fn pool_info(number: u64, waiting: &mut u64) -> Answer<u64> {
         });
     }
     let partition = lock_any(number)?;
-    *waiting = partition.pool.retired() as u64;
-    Ok(partition.pool.len() as u64)
+    *waiting = partition.space.pool.retired() as u64;
+    Ok(partition.space.pool.len() as u64)
 }
 
 /// [`Call::Deposit`](hvabi::call::Call::Deposit).
 pub fn deposit(number: u64, list_spa: u64, count: u64) -> Answer<u64> {
-    let count = list_count(count)?;
-    if number == 0 {
-        return with_memory(|memory| {
-            let mut gained = Pool::new();
-            let answer = claim(memory, &mut gained, list_spa, count);
-            memory.pool.absorb(gained);
-            answer
-        });
-    }
-    let mut partition = lock_any(number)?;
+    let count = list_count(count, DEPOSIT_PAGES)?;
+    let mut partition = if number == 0 { None } else { Some(lock_any(number)?) };
     with_memory(|memory| {
-        if memory.pool.len() < CORE_RESERVE {
+        if partition.is_some() && memory.pool.len() < CORE_RESERVE {
             return Err((Status::CoreLow, 0));
         }
-        claim(memory, &mut partition.pool, list_spa, count)
+        let pool = partition.as_mut().map_or(&mut memory.pool, |p| &mut p.space.pool);
+        settle(pool);
+        if pool.room() < count {
+            return Err((Status::NeedSync, 0));
+        }
+        let claims = claim(memory, list_spa, count)?;
+        // After the last change, so that who has seen this epoch has seen them all.
+        let epoch = machine::new_epoch();
+        let pool = partition.as_mut().map_or(&mut memory.pool, |p| &mut p.space.pool);
+        pool.admit(claims.into_iter().flatten(), epoch);
+        Ok(count as u64)
     })
 }
 
 /// Takes pages from the root and hides them from it. On an error, what was taken goes back.
-fn claim(memory: &mut Memory, pool: &mut Pool, list_spa: u64, count: usize) -> Answer<u64> {
-    let mut taken = [const { None }; LIST_ITEMS];
-    let mut failed = None;
-    for (index, slot) in taken.iter_mut().enumerate().take(count) {
-        match claim_one(memory, list_spa, index) {
-            Ok(claimed) => *slot = Some(claimed),
-            Err(status) => {
-                failed = Some((status, index as u64));
-                break;
+fn claim(
+    memory: &mut Memory,
+    list_spa: u64,
+    count: usize,
+) -> Answer<[Option<Claimed>; DEPOSIT_PAGES]> {
+    let list = list(&memory.owners, list_spa)?;
+    let mut claims = [const { None }; DEPOSIT_PAGES];
+    for index in 0..count {
+        match memory.claim(list.read(index * 8)) {
+            Ok(claim) => claims[index] = Some(claim),
+            Err(error) => {
+                for claim in claims.into_iter().flatten() {
+                    memory.cancel(claim);
+                }
+                memory.pool.seal(machine::new_epoch());
+                return Err((refused(error), index as u64));
             }
         }
     }
-    // After the last change, so that who has seen this epoch has seen them all.
-    let epoch = machine::new_epoch();
-    for claimed in taken.into_iter().flatten() {
-        if failed.is_none() {
-            pool.admit(claimed, epoch);
-        } else {
-            show_again(memory, claimed.page());
-            memory.owners.cancel(claimed, &mut memory.pool);
-        }
-    }
-    if failed.is_some() {
-        memory.pool.seal(machine::new_epoch());
-    }
-    failed.map_or(Ok(count as u64), Err)
-}
-
-/// The root sees its page again. The caller seals the pool.
-fn show_again(memory: &mut Memory, page: Page) {
-    let mtrrs = &machine::config().mtrrs;
-    let shown = Gpa::new(page.spa().raw())
-        .map(|gpa| memory.ept.restore(gpa, mtrrs, &mut memory.pool, UNSEALED));
-    // The page had an entry of its own, so no table has to be made.
-    if shown != Some(Ok(())) {
-        panic!("no entry of the root for {:#x}", page.spa().raw());
-    }
-}
-
-fn claim_one(memory: &mut Memory, list_spa: u64, index: usize) -> Result<Claimed, Status> {
-    let spa = list_item(&memory.owners, list_spa, index).map_err(|(status, _)| status)?;
-    let page = memory.owners.page(spa).ok_or(Status::NotOwner)?;
-    let gpa = Gpa::new(spa).ok_or(Status::BadArgument)?;
-    let claimed = memory.owners.claim(page, &mut memory.pool).map_err(refused)?;
-    let hidden =
-        memory.ept.replace(gpa, memory.blank, Access::READ, MemType::WriteBack, &mut memory.pool);
-    if hidden.is_err() {
-        memory.owners.cancel(claimed, &mut memory.pool);
-        return Err(Status::CoreLow);
-    }
-    Ok(claimed)
-}
-
-/// Returns a page to the root, cleared. The caller seals the pool.
-fn give_back(memory: &mut Memory, frame: Frame) -> u64 {
-    let page = memory.owners.release(frame, &mut memory.pool);
-    show_again(memory, page);
-    page.spa().raw()
+    Ok(claims)
 }
 
 /// [`Call::Withdraw`](hvabi::call::Call::Withdraw).
 pub fn withdraw(number: u64, list_spa: u64, count: u64) -> Answer<u64> {
-    let count = list_count(count)?;
+    let count = list_count(count, LIST_ITEMS)?;
     if number == 0 {
         // hvcore keeps its own pool until it is unloaded.
         return Err((Status::BadArgument, 0));
@@ -270,22 +234,22 @@ pub fn withdraw(number: u64, list_spa: u64, count: u64) -> Answer<u64> {
     let (_, slot) = slot(number)?;
     let mut guard = slot.lock();
     let partition = guard.as_mut().ok_or((Status::NoPartition, 0))?;
-    let settled = partition.pool.settle(machine::everyone_saw());
+    let pool = &mut partition.space.pool;
+    settle(pool);
     let given = with_memory(|memory| {
         let list = list(&memory.owners, list_spa)?;
         let mut given = 0;
         while given < count {
-            let Some(frame) = partition.pool.pop() else {
+            let Some(frame) = pool.pop() else {
                 break;
             };
-            let spa = give_back(memory, frame);
-            list.write(given * 8, spa);
+            list.write(given * 8, memory.release(frame).raw());
             given += 1;
         }
         memory.pool.seal(machine::new_epoch());
         Ok(given as u64)
     })?;
-    if given == 0 && !settled {
+    if given == 0 && pool.retired() > 0 {
         return Err((Status::NeedSync, 0));
     }
     if given == 0 && partition.dying {
@@ -297,90 +261,62 @@ pub fn withdraw(number: u64, list_spa: u64, count: u64) -> Answer<u64> {
 /// [`Call::PartitionDestroy`](hvabi::call::Call::PartitionDestroy).
 pub fn destroy(number: u64) -> Answer<u64> {
     let mut partition = lock_any(number)?;
-    if partition.vps.iter().flatten().any(|vp| !vp.is_only_holder()) {
+    if partition.runs() {
         return Err((Status::Busy, 0));
     }
+    if !partition.space.may_run(machine::everyone_saw) {
+        return Err((Status::NeedSync, 0));
+    }
     partition.dying = true;
-    let Partition { child, pool, ept, vps, .. } = &mut *partition;
-    for slot in vps {
-        if let Some(vp) = slot.take() {
-            match vp.take() {
-                Ok((vp, place)) => {
-                    let run = vp.dismantle(pool, UNSEALED);
-                    pool.retire(place, UNSEALED);
-                    with_memory(|memory| {
-                        memory.owners.close(run, *child, &mut memory.pool);
-                        Ok(())
-                    })?;
+    let Partition { space, vps, .. } = &mut *partition;
+    with_memory(|memory| {
+        for slot in vps {
+            match slot.take().map(Counted::take) {
+                Some(Ok((vp, place))) => {
+                    let run = vp.dismantle(&mut space.pool, UNSEALED);
+                    space.pool.retire(place, UNSEALED);
+                    memory.owners.close(run, space.child(), &mut memory.pool);
                 }
-                Err(held) => *slot = Some(held),
+                Some(Err(held)) => *slot = Some(held),
+                None => {}
             }
         }
-    }
-    if let Some(ept) = ept.take() {
-        with_memory(|memory| {
-            let Memory { owners, pool: core_pool, .. } = memory;
-            ept.free_all(pool, UNSEALED, |leaf| unshare(owners, leaf, *child, core_pool));
-            Ok(())
-        })?;
-    }
-    pool.seal(machine::new_epoch());
-    Ok(0)
-}
-
-/// The child no longer maps a page that the root shared with it.
-fn unshare(owners: &mut Owners, leaf: Leaf, child: Child, core_pool: &mut Pool) {
-    if leaf.gpa == APIC_GPA {
-        return;
-    }
-    let done = match leaf.size {
-        Size::M2 => match owners.large_page(leaf.spa) {
-            Some(page) => owners.unshare_large(page, child, core_pool),
-            None => Err(Refused::NotRam),
-        },
-        _ => match owners.page(leaf.spa) {
-            Some(page) => owners.unshare(page, child, core_pool),
-            None => Err(Refused::NotRam),
-        },
-    };
-    if done.is_err() {
-        panic!("page {:#x} of partition {} was not shared", leaf.spa, child.number());
-    }
+        let done = space.close(memory, DESTROY_PAGES);
+        space.seal(machine::new_epoch());
+        Ok(u64::from(!done))
+    })
 }
 
 impl Partition {
-    /// The partition's address space, made when it is first needed.
-    fn ept(&mut self) -> Answer<&mut Ept> {
-        if self.ept.is_none() {
-            need(&mut self.pool, 4)?;
-            let root = self.pool.pop().ok_or((Status::NoMemory, 1))?;
-            let one_gib = machine::config().caps.ept_1gib();
-            let mut ept = Ept::new(root, EptCaps { one_gib, two_mib: true, access_dirty: false });
-            if let (Some(gpa), Some(spa)) =
-                (Gpa::new(APIC_GPA), Spa::new(machine::config().apic_access))
-            {
-                let access = Access { write: true, execute: false };
-                let mapped =
-                    ept.map(gpa, spa, Size::K4, access, MemType::WriteBack, &mut self.pool);
-                debug_assert!(mapped.is_ok());
-            }
-            self.ept = Some(ept);
+    /// Makes the address space when it is first needed.
+    fn open(&mut self) -> Answer<()> {
+        if self.space.eptp() != 0 {
+            return Ok(());
         }
-        self.ept.as_mut().ok_or((Status::NoMemory, 1))
-    }
-
-    /// Where the child's page at `gpa` lies.
-    pub fn translate(&self, gpa: u64) -> Option<u64> {
-        let gpa = Gpa::new(gpa)?;
-        Some(self.ept.as_ref()?.lookup(gpa)?.translate(gpa))
+        need(&mut self.space.pool, 4)?;
+        let failed = |Missing(n)| (Status::NoMemory, n as u64);
+        self.space.open(machine::ept_caps(&machine::config().caps)).map_err(failed)?;
+        with_memory(|memory| {
+            if let Some(gpa) = Gpa::new(APIC_GPA) {
+                let shown = self.space.show_apic(gpa, memory);
+                debug_assert!(shown.is_ok());
+            }
+            Ok(())
+        })
     }
 
     /// The EPT pointer.
     pub fn eptp(&mut self) -> Answer<u64> {
-        Ok(self.ept()?.eptp())
+        self.open()?;
+        Ok(self.space.eptp())
     }
 
-    /// [`Call::GpaMap`](hvabi::call::Call::GpaMap). `done` is the number of items mapped, also
+    /// Whether a VP runs, or is about to.
+    fn runs(&self) -> bool {
+        self.vps.iter().flatten().any(|vp| !vp.is_only_holder())
+    }
+
+    /// [`Call::GpaMap`](hvabi::call::Call::GpaMap). `second` is the number of items mapped, also
     /// when it failed.
     pub fn map(
         &mut self,
@@ -388,104 +324,72 @@ impl Partition {
         list_spa: u64,
         count: u64,
         flags: u64,
-        done: &mut u64,
+        second: &mut u64,
     ) -> Answer<u64> {
-        let count = list_count(count)?;
-        let known = map_flags::WRITE | map_flags::EXECUTE | map_flags::LARGE;
-        if flags & !known != 0 {
-            return Err((Status::BadArgument, 0));
-        }
-        let access = Access {
-            write: flags & map_flags::WRITE != 0,
-            execute: flags & map_flags::EXECUTE != 0,
-        };
-        let size = if flags & map_flags::LARGE != 0 { Size::M2 } else { Size::K4 };
+        const BAD: (Status, u64) = (Status::BadArgument, 0);
+        let count = list_count(count, LIST_ITEMS)?;
+        let known = map_flags::WRITE | map_flags::EXECUTE | map_flags::LARGE | map_flags::PRIVATE;
+        let flag = |flag: u64| flags & flag != 0;
+        let size = if flag(map_flags::LARGE) { Size::M2 } else { Size::K4 };
+        let private = flag(map_flags::PRIVATE);
         let pages = count as u64 * size.pages();
-        GpaRange::new(gpa, pages).ok_or((Status::BadArgument, 0))?;
-        if !size.aligns(gpa) {
-            return Err((Status::BadArgument, 0));
+        let range = GpaRange::new(gpa, pages).ok_or(BAD)?;
+        if flags & !known != 0 || !size.aligns(gpa) || private && pages > LIST_ITEMS as u64 {
+            return Err(BAD);
         }
-        self.ept()?;
-        for index in 0..count {
-            let at = gpa + index as u64 * size.bytes();
-            with_memory(|memory| self.map_one(memory, at, list_spa, index, size, access))?;
-            *done += 1;
+        if private && self.runs() {
+            return Err((Status::Busy, 0));
         }
-        Ok(count as u64)
-    }
-
-    fn map_one(
-        &mut self,
-        memory: &mut Memory,
-        at: u64,
-        list_spa: u64,
-        index: usize,
-        size: Size,
-        access: Access,
-    ) -> Answer<()> {
-        let gpa = Gpa::new(at).ok_or((Status::BadArgument, 0))?;
-        let spa = list_item(&memory.owners, list_spa, index)?;
-        let Self { ept, pool, child, .. } = self;
-        let ept = ept.as_mut().ok_or((Status::NoMemory, 4))?;
-        let tables = ept.tables_needed(gpa, size).map_err(|_| (Status::Exists, 0))?;
-        need(pool, tables)?;
-        let core_pool = &mut memory.pool;
-        let share = |owners: &mut Owners, core_pool: &mut Pool| match size {
-            Size::M2 => {
-                let page = owners.large_page(spa).ok_or(Refused::NotRam)?;
-                owners.share_large(page, *child, core_pool)?;
-                Ok(page.page())
+        self.open()?;
+        let access = Access { write: flag(map_flags::WRITE), execute: flag(map_flags::EXECUTE) };
+        let gpa = Gpa::new(range.start()).ok_or(BAD)?;
+        let wish = Wish { gpa, size, count, access, private };
+        let mut done = 0;
+        let mapped = with_memory(|memory| {
+            settle(&mut self.space.pool);
+            let list = list(&memory.owners, list_spa)?;
+            let mapped = self.space.map(memory, &wish, &mut done, |index| list.read(index * 8));
+            if private {
+                let epoch = machine::new_epoch();
+                self.space.seal(epoch);
+                memory.pool.seal(epoch);
             }
-            _ => {
-                let page = owners.page(spa).ok_or(Refused::NotRam)?;
-                owners.share(page, *child, core_pool)?;
-                Ok(page)
-            }
-        };
-        let page = share(&mut memory.owners, core_pool).map_err(|r| (refused(r), 0))?;
-        match ept.map(gpa, page.spa(), size, access, MemType::WriteBack, pool) {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                let leaf = Leaf { gpa: at, spa, size, access, kind: MemType::WriteBack };
-                unshare(&mut memory.owners, leaf, *child, core_pool);
-                Err(match error {
-                    MapError::NoMemory(Missing(n)) => (Status::NoMemory, n as u64),
-                    MapError::Exists => (Status::Exists, 0),
-                    MapError::Invalid => (Status::BadArgument, 0),
-                })
-            }
-        }
+            mapped.map_err(|failed| map_failed(failed, &self.space.pool))
+        });
+        *second = done as u64;
+        mapped.map(|()| count as u64)
     }
 
     /// [`Call::GpaUnmap`](hvabi::call::Call::GpaUnmap).
     pub fn unmap(&mut self, gpa: u64, count: u64) -> Answer<u64> {
-        if count > UNMAP_PAGES {
-            return Err((Status::BadArgument, 0));
-        }
-        let range = GpaRange::new(gpa, count).ok_or((Status::BadArgument, 0))?;
-        if range.start() <= APIC_GPA && APIC_GPA < range.end() {
-            return Err((Status::BadArgument, 0));
-        }
-        let Self { ept, pool, child, .. } = self;
-        let Some(ept) = ept.as_mut() else {
-            return Ok(0);
-        };
-        pool.settle(machine::everyone_saw());
-        with_memory(|memory| {
-            let Memory { owners, pool: core_pool, .. } = memory;
-            // A large page that reaches over an end is split: its parts are then unshared alone.
-            for edge in [range.start(), range.end()] {
-                if let Some(leaf) = Gpa::new(edge).and_then(|gpa| ept.lookup(gpa)) {
-                    if leaf.size == Size::M2 && leaf.gpa != edge {
-                        let page = owners.page(leaf.spa).ok_or((Status::NotOwner, 0))?;
-                        owners.split(page, core_pool).map_err(|r| (refused(r), 0))?;
-                    }
-                }
+        let range = GpaRange::new(gpa, count).filter(|_| count <= UNMAP_PAGES);
+        let range = range.filter(|range| range.start() > APIC_GPA || APIC_GPA >= range.end());
+        let range = range.ok_or((Status::BadArgument, 0))?;
+        if self.space.is_private() {
+            if self.runs() {
+                return Err((Status::Busy, 0));
             }
-            ept.unmap(range, pool, UNSEALED, |leaf| unshare(owners, leaf, *child, core_pool))
-                .map_err(|Missing(n)| (Status::NoMemory, n as u64))?;
-            pool.seal(machine::new_epoch());
+            if !self.space.may_run(machine::everyone_saw) {
+                return Err((Status::NeedSync, 0));
+            }
+        }
+        settle(&mut self.space.pool);
+        with_memory(|memory| {
+            let unmapped = self.space.unmap(memory, range);
+            self.space.seal(machine::new_epoch());
+            unmapped.map_err(|failed| map_failed(failed, &self.space.pool))?;
             Ok(0)
         })
+    }
+}
+
+/// Why a child's tables could not be changed, as a status.
+fn map_failed(failed: MapFailed, pool: &Pool) -> (Status, u64) {
+    match failed {
+        MapFailed::Refused(error) => (refused(error), 0),
+        MapFailed::Map(MapError::NoMemory(_)) if pool.retired() > 0 => (Status::NeedSync, 0),
+        MapFailed::Map(MapError::NoMemory(Missing(n))) => (Status::NoMemory, n as u64),
+        MapFailed::Map(MapError::Exists) => (Status::Exists, 0),
+        MapFailed::Map(MapError::Invalid) => (Status::BadArgument, 0),
     }
 }

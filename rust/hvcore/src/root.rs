@@ -13,6 +13,7 @@ use crate::hypercall;
 use crate::launch::ROOT_VPID;
 use crate::machine;
 use crate::mem::addr::Gpa;
+use crate::mem::ept::Access;
 use crate::policy;
 use hvabi::call::Status;
 use hvabi::log::Level;
@@ -244,22 +245,17 @@ fn ept_violation(lp: &mut Lp) {
     inject(lp, Event::GP);
 }
 
-/// True if the access can be tried again: what lies above RAM is mapped when it is first used, and
-/// a page that hvcore just gave back may still be cached as one that the root may not touch.
+/// True if the access can be tried again.
 fn try_again(spa: u64, qualification: u64) -> bool {
     const WRITE: u64 = 1 << 1;
     const FETCH: u64 = 1 << 2;
-    let mut guard = machine::MEMORY.lock();
-    let (Some(memory), Some(gpa)) = (guard.as_mut(), Gpa::new(spa)) else {
-        return false;
-    };
-    if let Some(leaf) = memory.ept.lookup(gpa) {
-        return (qualification & WRITE == 0 || leaf.access.write)
-            && (qualification & FETCH == 0 || leaf.access.execute);
-    }
-    match memory.ept.map_identity_at(gpa, &machine::config().mtrrs, &mut memory.pool) {
-        Ok(_) => true,
-        Err(_) => panic!("no memory left to map the device at {spa:#x} for the root"),
+    let needs = Access { write: qualification & WRITE != 0, execute: qualification & FETCH != 0 };
+    match (machine::MEMORY.lock().as_mut(), Gpa::new(spa)) {
+        (Some(memory), Some(gpa)) => match memory.retry(gpa, needs) {
+            Ok(again) => again,
+            Err(_) => panic!("no memory left to map the device at {spa:#x} for the root"),
+        },
+        _ => false,
     }
 }
 

@@ -13,7 +13,7 @@ use crate::arch::vmcs::{self, control};
 use crate::arch::xsave::Area;
 use crate::event::Event;
 use crate::launch::{self, Space};
-use crate::machine::config;
+use crate::machine::{self, config};
 use crate::mem::frame::{Frame, PageBox, RootPage};
 use crate::mem::owner::Child;
 use crate::mem::pool::Pool;
@@ -127,14 +127,14 @@ pub fn create(lp: &Lp, number: u64, index: u64, run_spa: u64) -> Answer<u64> {
         return Err((Status::Exists, 0));
     }
     let eptp = locked.eptp()?;
-    partition::need(&mut locked.pool, PAGES)?;
-    let Partition { child, pool, vps, tsc_offset, vp_count, .. } = &mut *locked;
-    let child = *child;
+    partition::need(&mut locked.space.pool, PAGES)?;
+    let Partition { space, vps, tsc_offset, vp_count, .. } = &mut *locked;
+    let child = space.child();
     let run = partition::with_memory(|memory| {
         let page = memory.owners.page(run_spa).ok_or((Status::NotOwner, 0))?;
         memory.owners.open(page, child, &mut memory.pool).map_err(|r| (partition::refused(r), 0))
     })?;
-    let mut page = || pool.pop().ok_or((Status::NoMemory, PAGES as u64));
+    let mut page = || space.pool.pop().ok_or((Status::NoMemory, PAGES as u64));
     let (place, mut vmcs, apic, xsave) = (page()?, page()?, page()?, page()?);
     vmcs.zero();
     vmcs.words_mut()[0] = u64::from(lp.caps.revision);
@@ -186,10 +186,22 @@ pub fn create(lp: &Lp, number: u64, index: u64, run_spa: u64) -> Answer<u64> {
     Ok(0)
 }
 
+/// Finds a VP that is to run, see [`find`].
+pub fn find_to_run(number: u64, index: u64) -> Answer<(Counted<Vp>, u32)> {
+    let partition = partition::lock(number)?;
+    if !partition.space.may_run(machine::everyone_saw) {
+        return Err((Status::NeedSync, 0));
+    }
+    find_in(&partition, index)
+}
+
 /// Finds a VP, to be used without the partition's lock.
 /// Also gives the number of VPs in the partition.
 pub fn find(number: u64, index: u64) -> Answer<(Counted<Vp>, u32)> {
-    let partition = partition::lock(number)?;
+    find_in(&*partition::lock(number)?, index)
+}
+
+fn find_in(partition: &Partition, index: u64) -> Answer<(Counted<Vp>, u32)> {
     usize::try_from(index)
         .ok()
         .and_then(|index| partition.vps.get(index))

@@ -7,11 +7,13 @@
 //! page is not used again before every LP has passed `epoch` and so dropped what it had cached.
 //! The epoch must begin after the change: pass [`UNSEALED`](super::pool::UNSEALED) and seal the pool.
 //!
-//! What may be mapped where is decided elsewhere ([`owner`](super::owner)); here is only how.
+//! What may be mapped where is decided by the [owners](super::owner): but for the root's identity
+//! map, each change here takes a token of theirs.
 
 use super::addr::{Gpa, GpaRange, Size, Spa, GPA_END};
 use super::frame::{Frame, Node, PageBox, WORDS};
 use super::mtrr::{MemType, MtrrState};
+use super::owner::{Claimed, Grant, Returned};
 use super::pool::{Missing, Pool};
 
 const READ: u64 = 1 << 0;
@@ -100,6 +102,10 @@ impl Leaf {
     }
 }
 
+/// A page of RAM that the root may use.
+const SMALL: Leaf =
+    Leaf { gpa: 0, spa: 0, size: Size::K4, access: Access::ALL, kind: MemType::WriteBack };
+
 /// Why a page was not mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MapError {
@@ -184,7 +190,7 @@ impl Ept {
     }
 
     /// Tables that are needed to give `gpa` an entry of its own for 4 KiB.
-    pub fn split_cost(&self, gpa: Gpa) -> usize {
+    pub(super) fn split_cost(&self, gpa: Gpa) -> usize {
         let mut node: &Node = &self.root;
         for level in (2..=LEVELS).rev() {
             match node.child(index(gpa.raw(), level)) {
@@ -195,8 +201,40 @@ impl Ept {
         0
     }
 
+    /// Maps what `next` gives, which are pages of that size, from `gpa` on: `count` of them, or as
+    /// many as there are entries left in one table. `done` is counted up for each, and tells how
+    /// far it came also on an error; what `next` gave is always mapped.
+    pub fn fill<E: From<MapError>>(
+        &mut self,
+        gpa: Gpa,
+        size: Size,
+        access: Access,
+        pool: &mut Pool,
+        count: usize,
+        done: &mut usize,
+        mut next: impl FnMut() -> Result<Grant, E>,
+    ) -> Result<(), E> {
+        if !size.aligns(gpa.raw()) || !self.caps.allows(size) {
+            return Err(MapError::Invalid.into());
+        }
+        pool.reserve(self.tables_needed(gpa, size)?).map_err(MapError::from)?;
+        let node = self.descend(gpa.raw(), size.level(), pool).map_err(MapError::from)?;
+        let first = index(gpa.raw(), size.level());
+        for i in (first..WORDS).take(count) {
+            if node.get(i) != 0 {
+                return Err(MapError::Exists.into());
+            }
+            let grant = next()?;
+            debug_assert!(grant.size() == size);
+            let (spa, kind) = (grant.spa().raw(), MemType::WriteBack);
+            node.set(i, Leaf { gpa: 0, spa, size, access, kind }.word());
+            *done += 1;
+        }
+        Ok(())
+    }
+
     /// Maps a page where nothing is mapped. All or nothing.
-    pub fn map(
+    pub(super) fn map(
         &mut self,
         gpa: Gpa,
         spa: Spa,
@@ -243,38 +281,35 @@ impl Ept {
         Ok(node)
     }
 
-    /// Makes `spa` what the partition sees in the 4 KiB at `gpa`, whatever was there, splitting a
-    /// larger page if need be. This is how a page of the root is hidden: it sees a page of
-    /// constant bytes, read-only, in its place. All or nothing.
-    pub fn replace(
-        &mut self,
-        gpa: Gpa,
-        spa: Spa,
-        access: Access,
-        kind: MemType,
-        pool: &mut Pool,
-    ) -> Result<(), Missing> {
-        pool.reserve(self.split_cost(gpa))?;
-        let spa = Size::K4.floor(spa.raw());
-        let leaf = Leaf { gpa: Size::K4.floor(gpa.raw()), spa, size: Size::K4, access, kind };
-        self.descend(gpa.raw(), 1, pool)?.set(index(gpa.raw(), 1), leaf.word());
-        Ok(())
+    /// Has the root see `blank`, read-only, in place of a page that it may not use.
+    pub fn hide(&mut self, claim: &Claimed, blank: Spa, pool: &mut Pool) -> Result<(), Missing> {
+        let (spa, access) = (blank.raw(), Access::READ);
+        self.replace(claim.page().spa(), Leaf { spa, access, ..SMALL }, pool)
     }
 
-    /// Undoes [`replace`](Ept::replace) in the root's address space: `gpa` is the page of that
-    /// address again. Tables that are no longer needed are retired.
-    pub fn restore(
+    /// Has the root see its page again, the same under [`hide`](Ept::hide): so no table has to be
+    /// made. Tables that are no longer needed are retired.
+    pub fn show(
         &mut self,
-        gpa: Gpa,
-        mtrrs: &MtrrState,
+        back: Returned,
+        kind: MemType,
         pool: &mut Pool,
         epoch: u64,
     ) -> Result<(), Missing> {
-        let kind = mtrrs.uniform(gpa.raw(), Size::K4).unwrap_or(MemType::Uncacheable);
-        self.replace(gpa, gpa.identity(), Access::ALL, kind, pool)?;
+        let spa = back.page().spa();
+        self.replace(spa, Leaf { spa: spa.raw(), kind, ..SMALL }, pool)?;
         for level in 2..=3 {
-            self.merge(gpa.raw(), level, pool, epoch);
+            self.merge(spa.raw(), level, pool, epoch);
         }
+        Ok(())
+    }
+
+    /// Makes `leaf` the translation of the 4 KiB of the root at `spa`, whatever was there,
+    /// splitting a larger page if need be. All or nothing.
+    pub(super) fn replace(&mut self, spa: Spa, leaf: Leaf, pool: &mut Pool) -> Result<(), Missing> {
+        let at = spa.raw();
+        pool.reserve(Gpa::new(at).map_or(0, |gpa| self.split_cost(gpa)))?;
+        self.descend(at, 1, pool)?.set(index(at, 1), leaf.word());
         Ok(())
     }
 
@@ -293,7 +328,12 @@ impl Ept {
             let want = first + n as u64 * part.bytes();
             table.get(n) & !(ACCESSED | DIRTY) == want && !table.is_link(n)
         };
-        if first == 0 || !size.aligns(first & Node::ADDRESS) || !(0..WORDS).all(same) {
+        // The last entry first: pages often return in the order of their addresses.
+        if !same(WORDS - 1)
+            || first == 0
+            || !size.aligns(first & Node::ADDRESS)
+            || !(0..WORDS).all(same)
+        {
             return None;
         }
         let table = node.unlink(i, first | LARGE)?;
@@ -309,32 +349,32 @@ impl Ept {
         range: GpaRange,
         pool: &mut Pool,
         epoch: u64,
-        seen: impl FnMut(Leaf),
+        seen: impl FnMut(Leaf, &mut Pool),
     ) -> Result<(), Missing> {
         let (start, end) = (range.start(), range.end());
         pool.reserve(self.edge_cost(start) + self.edge_cost(end))?;
         self.split_edge(start, pool)?;
         self.split_edge(end, pool)?;
-        let mut sweep = Sweep { start, end, pool, epoch, budget: usize::MAX, seen };
+        let mut sweep = Sweep { start, end, pool, epoch, budget: u64::MAX, seen };
         sweep.clear(&mut self.root, LEVELS, 0);
         Ok(())
     }
 
-    /// Unmaps everything, `budget` tables at a time: false if there is more to do.
+    /// Unmaps everything, some `budget` pages of 4 KiB at a time: false if there is more to do.
     pub fn drain(
         &mut self,
-        budget: usize,
+        budget: u64,
         pool: &mut Pool,
         epoch: u64,
-        seen: impl FnMut(Leaf),
+        seen: impl FnMut(Leaf, &mut Pool),
     ) -> bool {
         let mut sweep = Sweep { start: 0, end: GPA_END, pool, epoch, budget, seen };
         sweep.clear(&mut self.root, LEVELS, 0)
     }
 
-    /// Unmaps everything and retires all its pages.
-    pub fn free_all(mut self, pool: &mut Pool, epoch: u64, seen: impl FnMut(Leaf)) {
-        self.drain(usize::MAX, pool, epoch, seen);
+    /// Retires the last of its pages. Call [`drain`](Ept::drain) first, until all is unmapped.
+    pub fn free(self, pool: &mut Pool, epoch: u64) {
+        debug_assert!(self.root.is_empty());
         pool.retire(self.root.into_frame(), epoch);
     }
 
@@ -415,12 +455,12 @@ struct Sweep<'a, F> {
     end: u64,
     pool: &'a mut Pool,
     epoch: u64,
-    /// Tables that it may still free.
-    budget: usize,
+    /// Pages of 4 KiB that it may still unmap.
+    budget: u64,
     seen: F,
 }
 
-impl<F: FnMut(Leaf)> Sweep<'_, F> {
+impl<F: FnMut(Leaf, &mut Pool)> Sweep<'_, F> {
     /// Clears the part of the range that is in `node`, a table at `level` that begins at `base`.
     /// False if the budget ended before the range.
     fn clear(&mut self, node: &mut Node, level: u32, base: u64) -> bool {
@@ -429,19 +469,22 @@ impl<F: FnMut(Leaf)> Sweep<'_, F> {
         for i in index(first, level)..=index(last, level) {
             let at = base + i as u64 * span(level);
             if let Some(child) = node.child_mut(i) {
-                if self.budget == 0 || !self.clear(child, level - 1, at) {
+                if !self.clear(child, level - 1, at) {
                     return false;
                 }
                 if child.is_empty() {
-                    self.budget = self.budget.saturating_sub(1);
                     if let Some(table) = node.unlink(i, 0) {
                         self.pool.retire(table.into_frame(), self.epoch);
                     }
                 }
             } else if let (Some(size), word @ 1..) = (Size::at_level(level), node.get(i)) {
+                if self.budget == 0 {
+                    return false;
+                }
+                self.budget = self.budget.saturating_sub(size.pages());
                 // The edges were split: the page lies inside the range.
                 node.set(i, 0);
-                (self.seen)(Leaf::from_word(at, size, word));
+                (self.seen)(Leaf::from_word(at, size, word), self.pool);
             }
         }
         true

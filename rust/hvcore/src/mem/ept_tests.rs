@@ -8,6 +8,7 @@ use super::addr::{Gpa, GpaRange, Size, Spa, PAGE_SIZE};
 use super::ept::{Access, Ept, EptCaps, Leaf, MapError};
 use super::frame::host_frame;
 use super::mtrr::{MemType, MtrrState, VARIABLE_MAX};
+use super::owner::Returned;
 use super::pool::{host_pool, Missing, Pool};
 use super::rng::Rng;
 
@@ -32,6 +33,16 @@ fn mtrrs() -> MtrrState {
     let mut variable = [(0, 0); VARIABLE_MAX];
     variable[0] = (0x4020_0000, ((1 << 46) - 0x1000) | 1 << 11);
     MtrrState { def_type: MtrrState::NONE, fixed: [0; 11], variable }
+}
+
+/// What the root sees in place of a hidden page.
+fn blank(raw: u64) -> Leaf {
+    Leaf { gpa: 0, spa: raw, size: Size::K4, access: Access::READ, kind: WB }
+}
+
+fn show(e: &mut Ept, raw: u64, pool: &mut Pool) {
+    let page = host_frame(raw / PAGE_SIZE).page();
+    e.show(Returned::for_tests(page), WB, pool, 1).unwrap();
 }
 
 fn conserved(pool: &Pool, total: usize) {
@@ -98,14 +109,14 @@ fn refusals_change_nothing() {
     // Splitting needs a page.
     assert!(pool.is_empty());
     let range = GpaRange::new(0x1000, 1).unwrap();
-    assert!(e.unmap(range, &mut pool, 1, |_| panic!()).is_err());
-    assert_eq!(e.replace(gpa(0), spa(0x3000), Access::READ, WB, &mut pool), Err(Missing(1)));
+    assert!(e.unmap(range, &mut pool, 1, |_, _| panic!()).is_err());
+    assert_eq!(e.replace(spa(0), blank(0x3000), &mut pool), Err(Missing(1)));
     assert_eq!(e.lookup(gpa(0x1000)).unwrap().size, Size::M2);
 
     let mut pool = host_pool(10, 2);
     let mut e = Ept::new(host_frame(9), FULL);
     e.map(gpa(0), spa(0), Size::G1, Access::ALL, WB, &mut pool).unwrap();
-    assert_eq!(e.replace(gpa(0), spa(0x3000), Access::READ, WB, &mut pool), Err(Missing(1)));
+    assert_eq!(e.replace(spa(0), blank(0x3000), &mut pool), Err(Missing(1)));
     assert_eq!((pool.len(), e.lookup(gpa(0)).unwrap().size), (1, Size::G1));
 }
 
@@ -118,7 +129,7 @@ fn hide_and_restore() {
         let (before, tables) = (e.lookup(gpa(0)), pool.len());
         for page in [0x1000, 0x2000, 0x3fff_f000] {
             assert!(e.split_cost(gpa(page)) <= 2);
-            e.replace(gpa(page), spa(0xff000), Access::READ, WB, &mut pool).unwrap();
+            e.replace(spa(page), blank(0xff000), &mut pool).unwrap();
             let leaf = e.lookup(gpa(page)).unwrap();
             assert_eq!((leaf.spa, leaf.access, leaf.size), (0xff000, Access::READ, Size::K4));
             assert_eq!(e.split_cost(gpa(page)), 0);
@@ -128,7 +139,7 @@ fn hide_and_restore() {
         for page in [0x1000, 0x3fff_f000, 0x2000] {
             let at = |e: &Ept| e.lookup(gpa(0x2000)).unwrap().spa;
             assert_eq!(at(&e), 0xff000, "what is hidden stays hidden");
-            e.restore(gpa(page), &mtrrs(), &mut pool, 1).unwrap();
+            show(&mut e, page, &mut pool);
             assert_eq!(e.lookup(gpa(page)).unwrap().translate(gpa(page)), page);
         }
         assert_eq!(e.lookup(gpa(0)), before);
@@ -142,14 +153,15 @@ fn partial_unmap_splits() {
     let mut e = ept(FULL);
     e.map(gpa(0), spa(1 << 30), Size::G1, Access::ALL, WB, &mut pool).unwrap();
     let mut seen = Vec::new();
-    e.unmap(GpaRange::new(0x1f_f000, 0x202).unwrap(), &mut pool, 1, |l| seen.push(l)).unwrap();
+    e.unmap(GpaRange::new(0x1f_f000, 0x202).unwrap(), &mut pool, 1, |l, _| seen.push(l)).unwrap();
     let sizes: Vec<_> = seen.iter().map(|l: &Leaf| (l.gpa, l.spa - (1 << 30), l.size)).collect();
     let want = [(0x1f_f000, Size::K4), (0x20_0000, Size::M2), (0x40_0000, Size::K4)];
     assert_eq!(sizes, want.map(|(a, s)| (a, a, s)));
     assert_eq!(e.lookup(gpa(0x1f_efff)).unwrap().size, Size::K4);
     assert_eq!(e.lookup(gpa(0x40_1000)).unwrap().translate(gpa(0x40_1234)), 0x4040_1234);
     assert!(e.lookup(gpa(0x20_0000)).is_none());
-    e.free_all(&mut pool, 1, |_| ());
+    assert!(e.drain(u64::MAX, &mut pool, 1, |_, _| ()));
+    e.free(&mut pool, 1);
     conserved(&pool, 17);
 }
 
@@ -162,13 +174,13 @@ fn draining_stops_at_its_budget() {
     }
     let mut seen = 0;
     let mut rounds = 0;
-    while !e.drain(3, &mut pool, 1, |_| seen += 1) {
+    while !e.drain(3, &mut pool, 1, |_, _| seen += 1) {
         rounds += 1;
         assert!(rounds < 30);
     }
     assert_eq!(seen, 20);
     assert!(rounds >= 5);
-    e.free_all(&mut pool, 1, |_| panic!());
+    e.free(&mut pool, 1);
     conserved(&pool, 65);
 }
 
@@ -222,7 +234,7 @@ fn random_sequences() {
                     let end = at + count * PAGE_SIZE;
                     let mut seen = Model::new();
                     let range = GpaRange::new(base + at, count).unwrap();
-                    let done = e.unmap(range, &mut pool, step, |leaf| {
+                    let done = e.unmap(range, &mut pool, step, |leaf, _| {
                         for offset in (0..leaf.size.bytes()).step_by(PAGE_SIZE as usize) {
                             let page = (leaf.gpa - base + offset, (leaf.spa + offset, leaf.access));
                             assert!(seen.insert(page.0, page.1).is_none());
@@ -239,7 +251,8 @@ fn random_sequences() {
                     let at = Size::K4.floor(at);
                     let to = Size::K4.floor(to);
                     let cost = e.split_cost(gpa(base + at));
-                    let done = e.replace(gpa(base + at), spa(to), access, WB, &mut pool);
+                    let leaf = Leaf { access, ..blank(to) };
+                    let done = e.replace(spa(base + at), leaf, &mut pool);
                     assert_eq!(done.is_ok(), cost <= free);
                     if done.is_ok() {
                         model.insert(at, (to, access));
@@ -252,7 +265,8 @@ fn random_sequences() {
             }
         }
         let mut left = 0;
-        e.free_all(&mut pool, 1, |leaf| left += leaf.size.pages());
+        assert!(e.drain(u64::MAX, &mut pool, 1, |leaf, _| left += leaf.size.pages()));
+        e.free(&mut pool, 1);
         assert_eq!(left, model.len() as u64);
         conserved(&pool, total + 1);
     }

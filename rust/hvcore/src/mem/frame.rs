@@ -165,6 +165,14 @@ impl<T: Zeroable> PageBox<T> {
         PageBox { page: frame.page, owns: PhantomData }
     }
 
+    /// Clears only what the `T` takes.
+    pub fn headed(frame: Frame) -> PageBox<T> {
+        const { assert!(size_of::<T>() <= 4096 && align_of::<T>() <= 4096) };
+        // SAFETY: the page is in the direct map, aligned, large enough, and nobody else's.
+        unsafe { direct(frame.page.spa().raw()).cast::<T>().write_bytes(0, 1) };
+        PageBox { page: frame.page, owns: PhantomData }
+    }
+
     /// The page without its contents. What the `T` owns must have been taken out.
     pub fn into_frame(self) -> Frame {
         Frame { page: self.page }
@@ -315,6 +323,12 @@ pub(super) fn root_words<'a>(page: Page) -> &'a [AtomicU64; WORDS] {
     // SAFETY: a `Page` is in the direct map, and hvcore has no token for a page of the root, so
     // that all its accesses are these atomic ones.
     unsafe { &*direct(page.spa().raw()).cast() }
+}
+
+/// The words of a page, as an LP writes them that has not flushed yet.
+#[cfg(not(hvcore_image))]
+pub fn host_words<'a>(page: Page) -> &'a [AtomicU64; WORDS] {
+    root_words(page)
 }
 
 /// A frame for tests.

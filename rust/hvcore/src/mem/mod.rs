@@ -10,6 +10,7 @@
 //! | [`mtrr`] | memory type of a physical range |
 //! | [`ept`] | an address space of a partition |
 //! | [`owner`] | the owner of each page |
+//! | [`space`] | who sees what |
 
 pub mod addr;
 pub mod ept;
@@ -17,11 +18,14 @@ pub mod frame;
 pub mod mtrr;
 pub mod owner;
 pub mod pool;
+pub mod space;
 
 #[cfg(test)]
 mod ept_tests;
 #[cfg(test)]
 mod owner_tests;
+#[cfg(test)]
+mod space_tests;
 
 /// Random numbers for tests: deterministic, so that a failure can be repeated.
 #[cfg(test)]

@@ -60,13 +60,18 @@ pub struct MtrrState {
     pub def_type: u64,
     /// MSRs 0x250, 0x258, 0x259, 0x268 to 0x26f.
     pub fixed: [u64; 11],
-    /// IA32_MTRR_PHYSBASEn and IA32_MTRR_PHYSMASKn; those that the CPU lacks are zero.
+    /// IA32_MTRR_PHYSBASEn and IA32_MTRR_PHYSMASKn, those that are valid first; the rest is zero.
     pub variable: [(u64, u64); VARIABLE_MAX],
 }
 
 impl MtrrState {
     /// A `def_type` that makes everything write-back.
     pub const NONE: u64 = ENABLE | MemType::WriteBack as u64;
+
+    /// Whether a variable range has anything to say.
+    pub fn is_valid((_, mask): &(u64, u64)) -> bool {
+        mask & VALID != 0
+    }
 
     /// The memory type of the page of that size at `start`, if it has one type throughout. A page
     /// of 4 KiB always has.
@@ -103,7 +108,7 @@ impl MtrrState {
     fn variable(&self, start: u64, size: Size) -> Option<MemType> {
         let inside = size.bytes() - 1;
         let mut kind: Option<MemType> = None;
-        for &(base, mask) in self.variable.iter().filter(|(_, mask)| mask & VALID != 0) {
+        for &(base, mask) in self.variable.iter().take_while(|range| Self::is_valid(range)) {
             // An address is in the range if it agrees with `base` in the bits of `mask`. Bits that
             // vary inside the page and count make some of its addresses match and others not.
             let mask = mask & !0xfff;

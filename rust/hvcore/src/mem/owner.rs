@@ -7,15 +7,16 @@
 //! root's, but can not change hands before the last mapping is gone. The transitions:
 //!
 //! ```text
-//!          share, open                claim                    donate
+//!          share, open                  claim                   assign
 //! shared <=============> root  -------------------> hvcore ---------------> child
 //!         unshare, close     <-------------------          <---------------
-//!                                release (cleared)              reclaim
+//!                             release (cleared), cancel        reclaim
 //! ```
 //!
-//! There is no other way: a page never goes from the root to a child, or from a child to another
-//! one, but through hvcore, where every LP forgets its translations and the contents are cleared.
-//! What maps pages asks here first; what unmaps them tells here afterwards.
+//! There is no other way: a page never goes from a child to the root, or to another child, but
+//! through hvcore, where its contents are cleared and every LP forgets its translations. What maps
+//! a page for a child needs a [`Grant`], which only this module gives; what hides a page from the
+//! root needs a [`Claimed`], what shows it again a [`Returned`].
 //!
 //! # Storage
 //!
@@ -27,7 +28,7 @@
 
 use core::sync::atomic::AtomicU64;
 
-use super::addr::{Page, Size, PAGE_SIZE};
+use super::addr::{Page, Size, Spa, PAGE_SIZE};
 use super::frame::{root_words, zeroable, Frame, PageBox, RootPage, WORDS};
 use super::mtrr::{MemType, MtrrState};
 use super::pool::{Missing, Pool};
@@ -150,9 +151,9 @@ fn unshared(state: State, child: Child) -> Result<State, Refused> {
     }
 }
 
-/// A page that just became hvcore's, but that LPs may still reach through old translations. Once
-/// it is out of the EPT, [`Pool::admit`] takes it; a claim (not a reclaim) can be taken back with
-/// [`Owners::cancel`].
+/// A page that just became hvcore's, but that LPs may still reach, and write, through old
+/// translations. Once it is out of the EPT, [`Pool::admit`] takes it; a claim (not a reclaim) can
+/// be taken back with [`Owners::cancel`].
 #[derive(Debug)]
 #[must_use = "the page is lost"]
 pub struct Claimed(Page);
@@ -160,6 +161,47 @@ pub struct Claimed(Page);
 impl Claimed {
     pub fn page(&self) -> Page {
         self.0
+    }
+}
+
+/// A page that is the root's again, which may see it.
+#[derive(Debug)]
+#[must_use = "the root does not see its page"]
+pub struct Returned(Page);
+
+impl Returned {
+    pub fn page(&self) -> Page {
+        self.0
+    }
+}
+
+#[cfg(test)]
+impl Returned {
+    pub fn for_tests(page: Page) -> Returned {
+        Returned(page)
+    }
+}
+
+/// The right to map a page for a child: proves that the owner table counts this mapping.
+#[derive(Debug)]
+#[must_use = "the page stays shared"]
+pub struct Grant {
+    spa: Spa,
+    size: Size,
+}
+
+impl Grant {
+    pub fn spa(&self) -> Spa {
+        self.spa
+    }
+
+    pub fn size(&self) -> Size {
+        self.size
+    }
+
+    /// A page of hvcore that every child may use.
+    pub fn lent(frame: &Frame) -> Grant {
+        Grant { spa: frame.spa(), size: Size::K4 }
     }
 }
 
@@ -262,6 +304,12 @@ impl LargePage {
     pub fn page(self) -> Page {
         self.0
     }
+
+    /// Its pages of 4 KiB.
+    pub fn pages(self) -> impl Iterator<Item = Page> {
+        let start = self.0.spa().raw();
+        (0..Size::M2.pages()).filter_map(move |n| Page::proven(start + n * PAGE_SIZE))
+    }
 }
 
 /// The owner of every page of RAM.
@@ -303,9 +351,9 @@ impl Owners {
         Ok(Owners { root, end, mtrrs: *mtrrs })
     }
 
-    /// First address above RAM.
-    pub fn ram_end(&self) -> u64 {
-        self.end
+    /// The memory types of the machine.
+    pub fn mtrrs(&self) -> &MtrrState {
+        &self.mtrrs
     }
 
     /// The page of RAM at `spa`: the door for addresses from the root.
@@ -355,16 +403,6 @@ impl Owners {
         self.region(page).map_or(Owner::Hypervisor, |region| unpack(region.get(slot(page))))
     }
 
-    /// At launch: the pages from `spa` on are hvcore's own. Its tokens for them were adopted.
-    pub fn seize(&mut self, spa: u64, pages: u64, pool: &mut Pool) -> Result<(), Refused> {
-        for n in 0..pages {
-            let at = n.checked_mul(PAGE_SIZE).and_then(|offset| spa.checked_add(offset));
-            let page = at.and_then(|at| self.page(at)).ok_or(Refused::NotRam)?;
-            self.change(page, exchange(Owner::Root, Owner::Hypervisor), pool)?;
-        }
-        Ok(())
-    }
-
     /// Root to hvcore.
     pub fn claim(&mut self, page: Page, pool: &mut Pool) -> Result<Claimed, Refused> {
         self.change(page, exchange(Owner::Root, Owner::Hypervisor), pool)?;
@@ -372,28 +410,38 @@ impl Owners {
     }
 
     /// Takes a claim back: the page is the root's, unchanged.
-    pub fn cancel(&mut self, claim: Claimed, pool: &mut Pool) {
+    pub fn cancel(&mut self, claim: Claimed, pool: &mut Pool) -> Returned {
         let undone = self.change(claim.0, exchange(Owner::Hypervisor, Owner::Root), pool);
         debug_assert!(undone.is_ok());
+        Returned(claim.0)
     }
 
     /// hvcore to root, cleared. The token proves that the page is hvcore's, and such a page has an
     /// entry of its own, so this can not fail.
-    pub fn release(&mut self, mut frame: Frame, pool: &mut Pool) -> Page {
+    pub fn release(&mut self, mut frame: Frame, pool: &mut Pool) -> Returned {
         frame.zero();
         let page = frame.page();
         let done = self.change(page, exchange(Owner::Hypervisor, Owner::Root), pool);
         debug_assert!(done.is_ok());
-        page
+        Returned(page)
     }
 
-    /// hvcore to child, cleared: its private memory.
-    pub fn donate(&mut self, mut frame: Frame, child: Child, pool: &mut Pool) -> Page {
-        frame.zero();
-        let page = frame.page();
-        let done = self.change(page, exchange(Owner::Hypervisor, Owner::Child(child)), pool);
+    /// hvcore to child, with its contents: private memory. Can not fail, as `release`.
+    pub fn assign(&mut self, claim: Claimed, child: Child, pool: &mut Pool) -> Grant {
+        let done = self.change(claim.0, exchange(Owner::Hypervisor, Owner::Child(child)), pool);
         debug_assert!(done.is_ok());
-        page
+        Grant { spa: claim.0.spa(), size: Size::K4 }
+    }
+
+    /// One grant for the private pages of `child` that together are 2 MiB.
+    pub fn join(&self, large: LargePage, child: Child) -> Result<Grant, Refused> {
+        for page in large.pages() {
+            match self.owner(page) {
+                Owner::Child(owner) if owner == child => {}
+                owner => return Err(Refused::Owned(owner)),
+            }
+        }
+        Ok(Grant { spa: large.0.spa(), size: Size::M2 })
     }
 
     /// Child to hvcore; the page keeps its contents until it is [released](Owners::release).
@@ -408,8 +456,9 @@ impl Owners {
     }
 
     /// The root lets `child` use one of its pages, once more.
-    pub fn share(&mut self, page: Page, child: Child, pool: &mut Pool) -> Result<(), Refused> {
-        self.change(page, |state| shared(state, child), pool)
+    pub fn share(&mut self, page: Page, child: Child, pool: &mut Pool) -> Result<Grant, Refused> {
+        self.change(page, |state| shared(state, child), pool)?;
+        Ok(Grant { spa: page.spa(), size: Size::K4 })
     }
 
     /// `child` uses the page once less. Does not need memory for a page that was shared by itself.
@@ -423,8 +472,9 @@ impl Owners {
         large: LargePage,
         child: Child,
         pool: &mut Pool,
-    ) -> Result<(), Refused> {
-        self.region_mut(large.0)?.change_all(|state| shared(state, child), pool)
+    ) -> Result<Grant, Refused> {
+        self.region_mut(large.0)?.change_all(|state| shared(state, child), pool)?;
+        Ok(Grant { spa: large.0.spa(), size: Size::M2 })
     }
 
     /// [`unshare`](Owners::unshare) for 2 MiB that were shared at once. Never needs memory.
@@ -446,7 +496,7 @@ impl Owners {
 
     /// Shares a page of the root with hvcore itself on behalf of `child`.
     pub fn open(&mut self, page: Page, child: Child, pool: &mut Pool) -> Result<RootPage, Refused> {
-        self.share(page, child, pool)?;
+        let _counted = self.share(page, child, pool)?;
         Ok(RootPage::opened(page))
     }
 

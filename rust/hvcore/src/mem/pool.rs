@@ -4,6 +4,7 @@
 
 use super::frame::{zeroable, Frame, PageBox};
 use super::owner::Claimed;
+use hvabi::call::DEPOSIT_PAGES;
 
 zeroable! {
     /// A free page.
@@ -20,7 +21,7 @@ struct List {
 
 impl List {
     fn push(&mut self, frame: Frame) {
-        let mut free = PageBox::<Free>::zeroed(frame);
+        let mut free = PageBox::<Free>::headed(frame);
         free.next = self.head.take();
         self.head = Some(free);
         self.len += 1;
@@ -47,11 +48,14 @@ pub const UNSEALED: u64 = u64::MAX;
 ///
 /// A page that somebody else could reach a moment ago (the root before it deposited it, a walk of
 /// an EPT before the table was unlinked) is *retired* first: it is handed out again only when every
-/// LP has passed the epoch at which it was retired, and so flushed its translations.
-#[derive(Default, Debug)]
+/// LP has passed the epoch at which it was retired, and so flushed its translations. Until then a
+/// deposited page can still be written: nothing may lie in it, so that those are noted here.
+#[derive(Debug)]
 pub struct Pool {
     free: List,
     retired: List,
+    deposited: [Option<Claimed>; DEPOSIT_PAGES],
+    waiting: usize,
     /// Latest epoch of a page in `retired`. One for all keeps the list simple: the older pages
     /// wait for the youngest.
     epoch: u64,
@@ -59,7 +63,13 @@ pub struct Pool {
 
 impl Pool {
     pub const fn new() -> Pool {
-        Pool { free: List { head: None, len: 0 }, retired: List { head: None, len: 0 }, epoch: 0 }
+        Pool {
+            free: List { head: None, len: 0 },
+            retired: List { head: None, len: 0 },
+            deposited: [const { None }; DEPOSIT_PAGES],
+            waiting: 0,
+            epoch: 0,
+        }
     }
 
     /// Adds a page that nobody else can reach.
@@ -83,7 +93,12 @@ impl Pool {
 
     /// Pages that wait for LPs.
     pub fn retired(&self) -> usize {
-        self.retired.len
+        self.retired.len + self.waiting
+    }
+
+    /// Pages that [`admit`](Pool::admit) can take before the next [`settle`](Pool::settle).
+    pub fn room(&self) -> usize {
+        DEPOSIT_PAGES - self.waiting
     }
 
     /// Checks that `n` pages can be taken, so that what follows can not fail half-way.
@@ -107,19 +122,19 @@ impl Pool {
         }
     }
 
-    /// Adds a page that just became hvcore's and is out of every EPT.
-    pub fn admit(&mut self, claim: Claimed, epoch: u64) {
-        self.retire(Frame::claimed(claim), epoch);
+    /// Adds pages that just became hvcore's and are out of every EPT. The caller saw that there is
+    /// [`room`](Pool::room).
+    pub fn admit(&mut self, claims: impl Iterator<Item = Claimed>, epoch: u64) {
+        self.epoch = self.epoch.max(epoch);
+        for claim in claims {
+            self.deposited[self.waiting] = Some(claim);
+            self.waiting += 1;
+        }
     }
 
-    /// Adds all pages of another pool, those that wait included.
-    pub fn absorb(&mut self, mut other: Pool) {
-        while let Some(frame) = other.free.pop() {
-            self.free.push(frame);
-        }
-        while let Some(frame) = other.retired.pop() {
-            self.retire(frame, other.epoch);
-        }
+    /// Adds a page that just became hvcore's and that no LP can reach any more.
+    pub fn accept(&mut self, claim: Claimed) {
+        self.free.push(Frame::claimed(claim));
     }
 
     /// Every LP has passed `epoch`. Whether no page waits any more.
@@ -128,8 +143,14 @@ impl Pool {
             while let Some(frame) = self.retired.pop() {
                 self.free.push(frame);
             }
+            for slot in self.deposited.iter_mut().take(self.waiting) {
+                if let Some(claim) = slot.take() {
+                    self.free.push(Frame::claimed(claim));
+                }
+            }
+            self.waiting = 0;
         }
-        self.retired.len == 0
+        self.retired() == 0
     }
 }
 
