@@ -11,7 +11,7 @@ KERNEL ?=
 
 build  := $(CURDIR)/build
 target := x86_64-unknown-linux-gnu
-enter  := $(CURDIR)/selftests/lab/enter $(if $(KERNEL),--kernel $(KERNEL)) --
+enter   = $(CURDIR)/selftests/lab/enter $(if $(KERNEL),--kernel $(KERNEL)) $(1) --
 
 # One lab root for all: what is built in it must not meet what this machine built.
 ifeq ($(IN_LAB),)
@@ -30,7 +30,14 @@ ifneq ($(LAB),)
 # Everything that compiles, inside the lab's Debian 13, whose KDIR is the kernel
 # that it boots.
 all module hvctl clippy:
-	+@$(enter) $(MAKE) --no-print-directory LAB= IN_LAB=1 KERNEL=$(KERNEL) $@
+	+@$(call enter) $(MAKE) --no-print-directory LAB= IN_LAB=1 KERNEL=$(KERNEL) $@
+
+# For that kernel; the lab's own root is no place for it.
+install:
+	@[ -n "$(DESTDIR)" ] || { echo "hvmod: name a directory to install into (DESTDIR=...)" >&2; exit 1; }
+	@mkdir -p "$(DESTDIR)"
+	+@$(call enter,--bind "$(abspath $(DESTDIR))") $(MAKE) --no-print-directory LAB= IN_LAB=1 \
+		KERNEL=$(KERNEL) DESTDIR="$(abspath $(DESTDIR))" PREFIX="$(PREFIX)" $@
 else
 
 all: module hvctl
@@ -53,14 +60,14 @@ clippy:
 	+@cd rust && $(CARGO) clippy --target-dir $(cargo-out) -- -D warnings -A clippy::precedence
 	+@cd hvctl-user && $(CARGO) clippy --target-dir $(cargo-out) --locked -- -D warnings -A clippy::precedence
 
-endif
-
 install: module hvctl
 	+@$(MAKE) --no-print-directory -C "$(KDIR)" M=$(CURDIR) MO=$(module-out) RUSTC="$(RUSTC)" \
 		INSTALL_MOD_PATH="$(or $(INSTALL_MOD_PATH),$(DESTDIR))" modules_install
 	install -D -m 755 $(build)/hvctl $(DESTDIR)$(PREFIX)/bin/hvctl
 	install -D -m 644 hvctl-user/hvctl/man/hvctl.1 $(DESTDIR)$(PREFIX)/share/man/man1/hvctl.1
 	install -D -m 644 include/uapi/linux/hvmod.h $(DESTDIR)$(PREFIX)/include/linux/hvmod.h
+
+endif
 
 clean:
 	rm -rf $(build) hvctl-user/target rust/target rust/*/target
@@ -101,7 +108,7 @@ help:
 	@echo '  make KDIR=DIR         for the kernel that was built in DIR'
 	@echo '  make lab              build the lab: Debian 13, its kernel, an emulated machine with VMX'
 	@echo '  make LAB=1            build in the lab, for its kernel (KERNEL=7.2: another series)'
-	@echo '  make install          the module, hvctl and its man page (PREFIX=, DESTDIR=)'
+	@echo '  make install          the module, hvctl and its man page (PREFIX=, DESTDIR=, LAB=1)'
 	@echo '  make clean            remove what was built here; the lab stays'
 	@echo
 	@echo 'Try, in the lab, with nothing else to prepare:'
