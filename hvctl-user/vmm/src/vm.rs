@@ -49,11 +49,13 @@ pub enum StartError {
     Device(String, #[source] io::Error),
     #[error(transparent)]
     Boot(#[from] boot::Error),
-    #[error("cannot get {0} MiB of memory for the guest: {1}")]
+    #[error("cannot get {0} MiB of memory for the guest")]
     Memory(u64, #[source] io::Error),
-    #[error("the hypervisor refused: {0}")]
+    #[error("cannot give the guest {0} MiB of memory")]
+    Give(u64, #[source] Failure),
+    #[error("the hypervisor refused")]
     Hypervisor(#[from] Failure),
-    #[error("the system refused: {0}")]
+    #[error("the system refused")]
     System(#[from] io::Error),
 }
 
@@ -111,7 +113,8 @@ impl Vm {
         // What the user got wrong comes before what the hypervisor thinks of it.
         let entry = boot::load(&memory, config.memory, config.processors, &config.payload)?;
         let partition = Partition::create(device)?;
-        memory::give(&memory, &partition)?;
+        memory::give(&memory, &partition)
+            .map_err(|cause| StartError::Give(config.memory >> 20, cause))?;
         let mut vps = Vec::new();
         for index in 0..config.processors {
             vps.push(partition.create_vp(index)?);
