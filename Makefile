@@ -49,6 +49,8 @@ module:
 
 # Static, so that it runs in any root and initramfs.
 hvctl:
+	@command -v $(CARGO) >/dev/null || { echo "hvmod: hvctl is built with cargo, and there is no $(CARGO):" \
+		"install cargo 1.85 or later, or let the lab build it: make lab, then make LAB=1" >&2; exit 1; }
 	@mkdir -p $(build)
 	+@RUSTFLAGS="$(RUSTFLAGS) -C target-feature=+crt-static" $(CARGO) build --release --locked \
 		--manifest-path hvctl-user/Cargo.toml --target $(target) --target-dir $(cargo-out) -p hvctl

@@ -105,12 +105,15 @@ class Kdir(unittest.TestCase):
         self.refused("rust-src")
 
     def test_make_says_it(self):
-        done = subprocess.run(["make", "-s", "-C", str(TOP), "module", "KDIR=/nonexistent"],
-                              capture_output=True, text=True, check=False)
-        self.assertEqual(done.returncode, 2)
-        said = [line for line in done.stderr.splitlines() if not line.startswith("make")]
-        self.assertEqual(len(said), 1, done.stderr)
-        self.assertIn("no kernel to build for in /nonexistent", said[0])
+        for target, setting, sentence in (
+                ("module", "KDIR=/nonexistent", "no kernel to build for in /nonexistent"),
+                ("hvctl", "CARGO=/nonexistent/cargo", "there is no /nonexistent/cargo")):
+            done = subprocess.run(["make", "-s", "-C", str(TOP), target, setting],
+                                  capture_output=True, text=True, check=False)
+            self.assertEqual(done.returncode, 2)
+            said = [line for line in done.stderr.splitlines() if not line.startswith("make")]
+            self.assertEqual(len(said), 1, done.stderr)
+            self.assertIn(sentence, said[0])
 
 
 if __name__ == "__main__":
