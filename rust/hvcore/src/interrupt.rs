@@ -30,7 +30,8 @@ pub fn prepare(run: &mut Run<'_>) -> Option<ExitKind> {
     if events.init {
         state.apic.init();
         state.reset();
-        state.activity = Activity::WaitForSipi;
+        // The bootstrap processor starts at the reset vector (SDM vol. 3, 11.4.2).
+        state.activity = if run.vp.index == 0 { Activity::Active } else { Activity::WaitForSipi };
         run.vp.posted.publish(state.apic.address());
     }
     if let (Activity::WaitForSipi, Some(vector)) = (state.activity, events.startup) {
@@ -98,13 +99,7 @@ pub fn send(partition: &Partition, from: Option<u32>, ipi: Ipi, level: bool) -> 
     let mut set = 0u64;
     for (index, vp) in partition.vps.iter().enumerate() {
         let Some(vp) = vp else { continue };
-        let me = from == Some(index as u32);
-        let wanted = match ipi.target {
-            Target::Destination { id, logical } => vp.posted.address().accepts(id, logical),
-            Target::Myself => me,
-            Target::All => true,
-            Target::Others => !me,
-        };
+        let wanted = vp.posted.address().wants(&ipi, from == Some(index as u32));
         set |= u64::from(wanted) << index;
     }
     if ipi.delivery == Delivery::LowestPriority {

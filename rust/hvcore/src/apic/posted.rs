@@ -4,7 +4,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-use super::Apic;
+use super::{Apic, Delivery, Ipi, Target};
 
 /// How a local APIC is addressed (SDM vol. 3, 12.6.2, 12.12.10).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +21,19 @@ pub struct Address {
 }
 
 impl Address {
+    /// Whether that interrupt is for this APIC; `mine`: this VP sends it.
+    pub fn wants(&self, ipi: &Ipi, mine: bool) -> bool {
+        let meant = match ipi.target {
+            Target::Destination { id, logical } => self.accepts(id, logical),
+            Target::Myself => mine,
+            Target::All => true,
+            Target::Others => !mine,
+        };
+        // Switched off by SVR it takes no vectors, but all else (12.4.7.2).
+        let vector = matches!(ipi.delivery, Delivery::Fixed | Delivery::LowestPriority);
+        meant && self.present && (self.enabled || !vector)
+    }
+
     /// Whether an interrupt for `dest` is for this APIC. 255 is a broadcast as well as `u32::MAX`,
     /// since no VP has that ID.
     pub fn accepts(&self, dest: u32, logical: bool) -> bool {

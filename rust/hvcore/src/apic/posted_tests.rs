@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::posted::{arbitrate, Address, Events, Posted};
 use super::regs::offset::EOI;
 use super::tests::{apic, reset, x2apic};
-use super::Effect;
+use super::{Delivery, Effect, Ipi, Target};
 
 #[test]
 fn destinations() {
@@ -49,6 +49,40 @@ fn destinations() {
     assert_eq!(arbitrate(0, 3), None);
     let turns = [0, 1, 2, 3, 64].map(|turn| arbitrate(0b1010, turn));
     assert_eq!(turns, [1, 1, 3, 3, 1].map(Some));
+}
+
+#[test]
+fn recipients() {
+    let on = Address { id: 3, ldr: 8, flat: true, present: true, x2apic: false, enabled: true };
+    let wants = |address: &Address, delivery, target, mine| {
+        address.wants(&Ipi { vector: 0x30, delivery, target }, mine)
+    };
+    let to = |id, logical| Target::Destination { id, logical };
+    for (target, other, mine) in [
+        (Target::Myself, false, true),
+        (Target::All, true, true),
+        (Target::Others, true, false),
+        (to(3, false), true, true),
+        (to(4, false), false, false),
+        (to(0xff, false), true, true),
+        (to(0xc, true), true, true),
+        (to(7, true), false, false),
+    ] {
+        assert_eq!(wants(&on, Delivery::Fixed, target, false), other, "{target:?}");
+        assert_eq!(wants(&on, Delivery::Fixed, target, true), mine, "{target:?} mine");
+    }
+    let (soft, off) = (Address { enabled: false, ..on }, Address { present: false, ..on });
+    for delivery in [
+        Delivery::Fixed,
+        Delivery::LowestPriority,
+        Delivery::Nmi,
+        Delivery::Init,
+        Delivery::Startup,
+    ] {
+        let vector = matches!(delivery, Delivery::Fixed | Delivery::LowestPriority);
+        assert_eq!(wants(&soft, delivery, Target::All, false), !vector, "{delivery:?}");
+        assert!(!wants(&off, delivery, Target::All, false), "{delivery:?}");
+    }
 }
 
 #[test]
