@@ -75,6 +75,9 @@ fn switch_and_run(lp: &mut Lp, run: &mut Run<'_>) -> bool {
         // was here before (SDM vol. 3, 29.4.3.3).
         insn::invvpid_one(run.state.vpid);
         run.state.host = lp.index + 1;
+        // What this LP remembers of the VP is from before the VP ran elsewhere, where alone its
+        // INVLPG and MOV to CR3 took effect since.
+        insn::invvpid_one(run.state.vpid);
     }
     run.state.gpr = from.read(offset_of!(RunPage, gpr));
     vmcs::GUEST_RSP.write(run.state.gpr[RSP]);
