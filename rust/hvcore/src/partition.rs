@@ -31,6 +31,7 @@ const DESTROY_PAGES: u64 = 32 << 10;
 pub struct Partition {
     pub space: Space,
     pub vps: [Option<Counted<Vp>>; MAX_VPS],
+    /// All APIC IDs are below it.
     pub vp_count: u32,
     /// Destroyed: its pages are on their way back.
     dying: bool,

@@ -169,7 +169,7 @@ pub fn create(lp: &Lp, number: u64, index: u64, run_spa: u64) -> Answer<u64> {
         let (gpr, rip, rflags) = (state.gpr, vmcs::GUEST_RIP.read(), vmcs::GUEST_RFLAGS.read());
         state.run_page().write(0, RunPage { gpr, rip, rflags, ..RunPage::default() });
     });
-    *vp_count += 1;
+    *vp_count = (*vp_count).max(index as u32 + 1);
     let posted = Posted::new();
     posted.publish(state.apic.address());
     vps[index] = Some(Counted::new(
@@ -196,7 +196,7 @@ pub fn find_to_run(number: u64, index: u64) -> Answer<(Counted<Vp>, u32)> {
 }
 
 /// Finds a VP, to be used without the partition's lock.
-/// Also gives the number of VPs in the partition.
+/// Also gives the number of VPs that the partition shows.
 pub fn find(number: u64, index: u64) -> Answer<(Counted<Vp>, u32)> {
     find_in(&*partition::lock(number)?, index)
 }
