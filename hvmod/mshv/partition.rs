@@ -106,6 +106,14 @@ impl Partition {
         self.vps[index as usize].populate(vp);
     }
 
+    /// `spinning` waits for another VP: lets one run that could. Those behind it come first, so that
+    /// each gets its turn.
+    pub(super) fn give_turn_from(&self, spinning: &Vp) {
+        let (before, behind) = self.vps.split_at(spinning.index() as usize);
+        let others = Iterator::chain(behind.iter().skip(1), before);
+        let _ = others.filter_map(SetOnce::as_ref).any(|vp| vp.give_turn());
+    }
+
     fn initialize(&self, setup: &mut Setup) -> Result<isize> {
         // hvcore's partitions are complete when they are made.
         setup.initialized = true;

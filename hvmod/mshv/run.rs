@@ -11,7 +11,7 @@ use super::{
 use crate::{
     hvabi::{
         call::Status,
-        vp::{orders, ExitKind, RunPage},
+        vp::{orders, ExitKind, RunPage, REASON_PAUSE},
     },
     hypercall,
     sys::run::{self, RunGuard},
@@ -31,7 +31,9 @@ enum Next {
 
 /// Runs the VP until its program must do something, and writes the message of that to `arg`.
 pub(super) fn ioctl(partition: &Partition, vp: &Vp, arg: usize) -> Result<isize> {
+    vp.waiter.attach();
     let ran = run(partition, vp);
+    vp.set_absent();
     run::leave();
     let state = ran?;
     vp.publish(&state.message);
@@ -61,7 +63,7 @@ fn run<'a>(partition: &Partition, vp: &'a Vp) -> Result<MutexGuard<'a, State>> {
         if state.retired {
             state.run.orders |= orders::RETIRED;
         }
-        let Some(status) = enter(vp) else {
+        let Some(status) = enter(partition, vp, &state) else {
             // Those who want the state get it: the mutex does not let this one overtake twice.
             drop(state);
             state = vp.lock_to_run();
@@ -71,9 +73,6 @@ fn run<'a>(partition: &Partition, vp: &'a Vp) -> Result<MutexGuard<'a, State>> {
         if status != Status::Ok {
             hypercall::report();
             return Err(hypercall::error(status));
-        }
-        if state.run.wake != 0 {
-            partition.notify(state.run.wake);
         }
         match after(partition, vp, &mut state) {
             Next::Again => {}
@@ -88,16 +87,21 @@ fn run<'a>(partition: &Partition, vp: &'a Vp) -> Result<MutexGuard<'a, State>> {
 }
 
 /// Enters the VP, unless there is something else to do first.
-fn enter(vp: &Vp) -> Option<Status> {
+fn enter(partition: &Partition, vp: &Vp, state: &State) -> Option<Status> {
     let guard = RunGuard::new();
     vp.set_running();
-    let status = if guard.work_pending() || vp.is_wanted() {
-        None
-    } else {
-        Some(hypercall::vp_run(vp.partition_id(), vp.index()))
-    };
+    if guard.work_pending() || vp.is_wanted() {
+        vp.set_stopped();
+        return None;
+    }
+    let status = hypercall::vp_run(vp.partition_id(), vp.index());
     vp.set_stopped();
-    status
+    // Interrupts are off still: whom the VP sent an interrupt does not have to wait until this
+    // thread, if it is preempted now, has its next turn.
+    if state.run.wake != 0 {
+        partition.notify(state.run.wake);
+    }
+    Some(status)
 }
 
 /// Sleeps until the VP is notified, or until the TSC reaches `until`; others can have the state
@@ -108,6 +112,7 @@ fn sleep<'a>(
     until: Option<u64>,
 ) -> Result<MutexGuard<'a, State>> {
     drop(state);
+    vp.set_absent();
     vp.waiter
         .wait(until.map(|tsc| tsc_to_ns(tsc.wrapping_sub(run::tsc()))))?;
     Ok(vp.lock_to_run())
@@ -152,7 +157,12 @@ fn after(partition: &Partition, vp: &Vp, state: &mut State) -> Next {
     let mut instruction = Instruction::default();
     let mut mapped = false;
     match kind {
-        ExitKind::Interrupted => return Next::Again,
+        ExitKind::Interrupted => {
+            if state.run.reason == REASON_PAUSE {
+                partition.give_turn_from(vp);
+            }
+            return Next::Again;
+        }
         ExitKind::Halted => {
             let valid = state.run.wake_valid != 0;
             return Next::Sleep(valid.then_some(state.run.wake_tsc));

@@ -44,8 +44,11 @@ use kernel::{
     },
 };
 
-/// Of [`Vp::running_on`]: no CPU.
+/// Of [`Vp::running_on`]: no CPU, and no thread that wants one for it.
 const NOWHERE: u32 = u32::MAX;
+
+/// Of [`Vp::running_on`]: no CPU, but there is a thread that would run it.
+const READY: u32 = u32::MAX - 1;
 
 /// What belongs to whoever runs the VP or looks at its registers.
 pub(super) struct State {
@@ -74,7 +77,7 @@ pub(crate) struct Vp {
     state: Mutex<State>,
     /// Threads that want `state`; the one that runs the VP gives it up for them.
     wanted: Atomic<u32>,
-    /// CPU on which the VP runs now.
+    /// CPU on which the VP runs now, or that it does not.
     running_on: Atomic<u32>,
     /// Where the thread that runs the VP sleeps while the VP is halted.
     pub(super) waiter: Waiter,
@@ -160,10 +163,21 @@ impl Vp {
         self.running_on.xchg(cpu::current(), Full);
     }
 
-    /// Says that the VP does not run any more.
+    /// Says that the VP does not run any more, but will when its thread gets to it.
     #[inline]
     pub(super) fn set_stopped(&self) {
+        self.running_on.store(READY, Relaxed);
+    }
+
+    /// Says that the VP does not run and that nobody waits for it to.
+    #[inline]
+    pub(super) fn set_absent(&self) {
         self.running_on.store(NOWHERE, Relaxed);
+    }
+
+    /// Lets the VP run in place of the current thread, if it could.
+    pub(super) fn give_turn(&self) -> bool {
+        self.running_on.load(Relaxed) == READY && self.waiter.yield_to()
     }
 
     /// Makes the VP look at what is pending for it. In any context.
@@ -178,7 +192,7 @@ impl Vp {
     /// If the VP runs, makes it return. In any context.
     fn interrupt(&self) {
         let cpu = self.running_on.load(Relaxed);
-        if cpu != NOWHERE && cpu != cpu::current() {
+        if cpu < READY && cpu != cpu::current() {
             cpu_run::kick(cpu);
         }
     }

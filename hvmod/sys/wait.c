@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A halted VP: its thread sleeps until it is woken, or until a time.
+ * The thread of a VP: while the VP is halted it sleeps until it is woken, or until a
+ * time; others that wait for the VP give way to it.
  */
 
 #include <linux/hrtimer.h>
 #include <linux/ktime.h>
+#include <linux/pid.h>
+#include <linux/sched.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/wait.h>
@@ -14,6 +17,8 @@
 struct hvmod_waiter {
 	wait_queue_head_t queue;
 	int woken;
+	/* The last thread that ran the VP. Changed under the queue's lock. */
+	struct pid *thread;
 };
 
 struct hvmod_waiter *hvmod_waiter_new(void)
@@ -27,7 +32,38 @@ struct hvmod_waiter *hvmod_waiter_new(void)
 
 void hvmod_waiter_free(struct hvmod_waiter *waiter)
 {
+	put_pid(waiter->thread);
 	kfree(waiter);
+}
+
+/* It is this thread that runs the VP. */
+void hvmod_waiter_attach(struct hvmod_waiter *waiter)
+{
+	struct pid *old;
+
+	if (READ_ONCE(waiter->thread) == task_pid(current))
+		return;
+	spin_lock_irq(&waiter->queue.lock);
+	old = waiter->thread;
+	WRITE_ONCE(waiter->thread, get_pid(task_pid(current)));
+	spin_unlock_irq(&waiter->queue.lock);
+	put_pid(old);
+}
+
+/* Gives what is left of this thread's turn to the VP's. False if that does not wait for one. */
+bool hvmod_waiter_yield_to(struct hvmod_waiter *waiter)
+{
+	struct task_struct *task;
+	bool done;
+
+	spin_lock_irq(&waiter->queue.lock);
+	task = get_pid_task(waiter->thread, PIDTYPE_PID);
+	spin_unlock_irq(&waiter->queue.lock);
+	if (!task)
+		return false;
+	done = yield_to(task, true) > 0;
+	put_task_struct(task);
+	return done;
 }
 
 /* From here on no wake-up is lost. */

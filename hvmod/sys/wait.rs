@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Sleeping until woken, or until a time.
+//! The thread of a VP: sleeping until woken, or until a time, and giving way to it.
 
 use core::ptr::NonNull;
 use kernel::{error::to_result, ffi::c_int, prelude::*};
@@ -14,6 +14,8 @@ struct RawWaiter {
 extern "C" {
     fn hvmod_waiter_new() -> *mut RawWaiter;
     fn hvmod_waiter_free(waiter: *mut RawWaiter);
+    fn hvmod_waiter_attach(waiter: *mut RawWaiter);
+    fn hvmod_waiter_yield_to(waiter: *mut RawWaiter) -> bool;
     fn hvmod_waiter_arm(waiter: *mut RawWaiter);
     fn hvmod_waiter_wake(waiter: *mut RawWaiter);
     fn hvmod_waiter_wait(waiter: *mut RawWaiter, ns: u64) -> c_int;
@@ -38,6 +40,20 @@ impl Waiter {
         let waiter = unsafe { hvmod_waiter_new() };
         // INVARIANT: Just made.
         Ok(Self(NonNull::new(waiter).ok_or(ENOMEM)?))
+    }
+
+    /// Says that it is the current thread that sleeps here. Process context, interrupts on.
+    #[inline]
+    pub(crate) fn attach(&self) {
+        // SAFETY: By the invariant.
+        unsafe { hvmod_waiter_attach(self.0.as_ptr()) };
+    }
+
+    /// Gives what is left of this thread's turn to the one that [`attach`](Self::attach)ed. False
+    /// if that does not wait for a processor. Process context, interrupts on.
+    pub(crate) fn yield_to(&self) -> bool {
+        // SAFETY: By the invariant.
+        unsafe { hvmod_waiter_yield_to(self.0.as_ptr()) }
     }
 
     /// Forgets earlier wake-ups. One that comes from now on is not lost.

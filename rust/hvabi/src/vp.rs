@@ -59,6 +59,9 @@ pub mod orders {
     pub const RETIRED: u64 = 1 << 33;
 }
 
+/// [`RunPage::reason`] of a PAUSE in a loop.
+pub const REASON_PAUSE: u32 = 40;
+
 /// A segment register. `access` is the format of the VMCS (SDM vol. 3, 25.4.1): bits 0 to 3 type,
 /// 4 S, 5 and 6 DPL, 7 P, 12 AVL, 13 L, 14 D/B, 15 G, 16 unusable.
 #[repr(C)]
@@ -91,9 +94,11 @@ pub struct RunPage {
     /// What the root wants: see [`orders`].
     pub orders: u64,
 
-    /// An [`ExitKind`].
+    /// Written at every return: an [`ExitKind`].
     pub exit: u32,
-    /// Basic exit reason of the VM exit (SDM vol. 3, appendix C).
+    /// Written at every return: basic exit reason of the last VM exit (SDM vol. 3, appendix C), 0
+    /// if the VP was not entered. With [`ExitKind::Interrupted`], [`REASON_PAUSE`] says that the
+    /// VP spins for something that another one is to do.
     pub reason: u32,
     /// Exit qualification.
     pub qualification: u64,

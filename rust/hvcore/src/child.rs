@@ -233,6 +233,7 @@ impl Run<'_> {
             to.write(offset_of!(RunPage, rflags), rflags);
             to.write(offset_of!(RunPage, wake), self.page.wake);
             to.write(offset_of!(RunPage, exit), kind as u32);
+            to.write(offset_of!(RunPage, reason), self.page.reason);
             return;
         }
         self.state.stats.to_root += 1;

@@ -50,6 +50,11 @@ pub fn handle(lp: &mut Lp, run: &mut Run<'_>, exit: u32) -> Next {
         | reason::NMI_WINDOW
         | reason::TPR_BELOW_THRESHOLD => Next::Look,
         reason::VMCALL => vmcall(run),
+        // The root may run the VP that this one waits for.
+        reason::PAUSE => {
+            event::skip_instruction();
+            Next::Root(ExitKind::Interrupted)
+        }
         // Caches are the machine's, and coherent: nothing is left to do.
         reason::INVD | reason::WBINVD => {
             event::skip_instruction();

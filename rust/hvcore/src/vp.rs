@@ -243,7 +243,7 @@ fn write_controls(lp: &Lp, state: &mut State, eptp: u64) {
             | proc2::VPID
             | proc2::UNRESTRICTED
             | proc2::APIC_REGISTERS,
-        proc2::RDTSCP | proc2::WBINVD | proc2::INVPCID | proc2::XSAVES,
+        proc2::RDTSCP | proc2::WBINVD | proc2::INVPCID | proc2::XSAVES | proc2::PAUSE_LOOP,
     );
     let space = Space { vpid: state.vpid, eptp, msrs: config().child_msrs };
     launch::write_controls(caps, secondary, &space, &config().child_rules.policy);
@@ -252,7 +252,16 @@ fn write_controls(lp: &Lp, state: &mut State, eptp: u64) {
     vmcs::APIC_ACCESS.write(config().apic_access);
     vmcs::TPR_THRESHOLD.write(0);
     vmcs::TSC_OFFSET.write(state.tsc_offset);
+    if caps.proc2.offers(proc2::PAUSE_LOOP) {
+        vmcs::PLE_GAP.write(PLE_GAP);
+        vmcs::PLE_WINDOW.write(PLE_WINDOW);
+    }
 }
+
+/// TSC ticks between two PAUSEs of one loop at most, and for which the loop may go on: longer than
+/// any critical section that its VP could be waiting for, if the other VP runs.
+const PLE_GAP: u32 = 128;
+const PLE_WINDOW: u32 = 4096;
 
 /// #DB and #AC, whose delivery can go on for ever without an interrupt being taken; #MC, which is
 /// the root's.

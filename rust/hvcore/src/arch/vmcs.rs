@@ -127,6 +127,8 @@ fields! {
     ENTRY_LENGTH: u32 = 0x401a;
     TPR_THRESHOLD: u32 = 0x401c;
     PROC_CONTROLS2: u32 = 0x401e;
+    PLE_GAP: u32 = 0x4020;
+    PLE_WINDOW: u32 = 0x4022;
 
     INSTRUCTION_ERROR: u32 = 0x4400;
     EXIT_REASON: u32 = 0x4402;
@@ -277,6 +279,7 @@ pub mod reason {
     pub const MWAIT: u32 = 36;
     pub const MONITOR_TRAP: u32 = 37;
     pub const MONITOR: u32 = 39;
+    pub const PAUSE: u32 = hvabi::vp::REASON_PAUSE;
     pub const TPR_BELOW_THRESHOLD: u32 = 43;
     pub const APIC_ACCESS: u32 = 44;
     pub const EPT_VIOLATION: u32 = 48;
@@ -328,6 +331,7 @@ pub mod control {
         pub const WBINVD: u32 = 1 << 6;
         pub const UNRESTRICTED: u32 = 1 << 7;
         pub const APIC_REGISTERS: u32 = 1 << 8;
+        pub const PAUSE_LOOP: u32 = 1 << 10;
         pub const INVPCID: u32 = 1 << 12;
         pub const XSAVES: u32 = 1 << 20;
         pub const USER_WAIT: u32 = 1 << 26;
