@@ -2,7 +2,7 @@
 
 //! The structures of `include/uapi/linux/hvmod.h`.
 
-use crate::hvabi::{log::LogRecord, stats::EXIT_REASONS};
+use crate::hvabi::{log::LogRecord, stats::EXIT_REASONS, MAX_VPS};
 use core::mem::size_of;
 use kernel::transmute::{AsBytes, FromBytes};
 
@@ -73,6 +73,7 @@ pub(crate) struct Record(pub(crate) LogRecord);
 
 // A C program that includes the header is tested to see the same sizes.
 const _: () = {
+    assert!(MAX_VPS == 64);
     assert!(size_of::<Caps>() == 32);
     assert!(size_of::<Info>() == 112);
     assert!(size_of::<LpInfo>() == 1360);

@@ -106,9 +106,12 @@ pub struct Run {
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = memory, allow_hyphen_values = true)]
     pub memory: u64,
 
-    /// Virtual processors (only 1 for now)
-    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=1))]
-    pub vcpus: u8,
+    /// Virtual processors, 1 to 64
+    #[arg(
+        long, visible_alias = "vcpus", value_name = "NUMBER", default_value_t = 1,
+        value_parser = clap::value_parser!(u8).range(1..=i64::from(hvmod_ioctls::MAX_VPS)),
+    )]
+    pub cpus: u8,
 
     /// Disk: path=FILE, then any of readonly, direct (past the page cache), serial=TEXT (up to
     /// 20 characters), queues=N (default 1). FILE is a raw image or a block device. Repeatable
@@ -331,7 +334,12 @@ mod tests {
         for text in ["0", "-1", "nan", "inf", "soon"] {
             assert!(run(&[&format!("--timeout={text}")]).is_err(), "{text}");
         }
-        assert!(run(&["--vcpus", "2"]).is_err() && run(&["--vcpus", "0"]).is_err());
+        assert_eq!(run(&[]).unwrap().cpus, 1);
+        assert_eq!(run(&["--cpus", "64"]).unwrap().cpus, 64);
+        assert_eq!(run(&["--vcpus", "2"]).unwrap().cpus, 2);
+        for text in ["0", "65", "256", "-1", "two", ""] {
+            assert!(run(&[&format!("--cpus={text}")]).is_err(), "{text}");
+        }
     }
 
     #[test]

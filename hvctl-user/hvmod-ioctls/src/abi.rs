@@ -6,6 +6,9 @@ pub use hvabi::stats::EXIT_REASONS;
 
 use hvabi::log::TEXT_SIZE;
 
+/// VPs that a partition has at most.
+pub const MAX_VPS: u8 = 64;
+
 /// The information calls are there.
 pub const CAP_INFO: u64 = 1 << 0;
 /// The log can be read.
@@ -282,6 +285,7 @@ mod tests {
         );
         let mut constant = |name: &str, value: u64| questions.push((name.into(), value));
         constant("HVMOD_EXIT_REASONS", EXIT_REASONS as u64);
+        constant("HVMOD_MAX_VPS", MAX_VPS.into());
         constant("HVMOD_CAP_INFO", CAP_INFO);
         constant("HVMOD_CAP_LOG", CAP_LOG);
         constant("HVMOD_CAP_CHILDREN", CAP_CHILDREN);

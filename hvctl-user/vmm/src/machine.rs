@@ -118,14 +118,17 @@ impl Machine {
                 Err(failure) => Err(failure),
             };
             if let Err(failure) = served {
-                self.ending.end(Outcome::Hypervisor(failure.to_string()));
+                let which = vp.index();
+                self.ending
+                    .end(Outcome::Hypervisor(format!("processor {which}: {failure}")));
             }
         }
         // For who wonders where a guest hung.
         if tracing::enabled!(tracing::Level::DEBUG) {
+            let which = vp.index();
             match vp.state() {
-                Ok(state) => tracing::debug!("the processor at the end of the run:\n{state}"),
-                Err(failure) => tracing::debug!("the processor's registers: {failure}"),
+                Ok(state) => tracing::debug!("processor {which} at the end of the run:\n{state}"),
+                Err(failure) => tracing::debug!("processor {which}'s registers: {failure}"),
             }
         }
     }
@@ -141,7 +144,7 @@ impl Machine {
             Exit::Eoi { vector } => self.ioapic.end_of_interrupt(vector),
             Exit::Halt => Ok(()),
             Exit::Unrecoverable => self.crash(vp, "the guest triple-faulted"),
-            Exit::InvalidRegisters => self.crash(vp, "the guest's registers are impossible"),
+            Exit::InvalidRegisters => self.crash(vp, "the guest's registers became impossible"),
             Exit::Unexpected { message_type } => Err(Failure {
                 call: "MSHV_RUN_VP",
                 cause: format!("unexpected message {message_type:#x}"),
@@ -205,14 +208,17 @@ impl Machine {
             Ok(()) => Ok(()),
             Err(Stop::Fault(exception)) => vp.raise(exception),
             Err(stop @ Stop::Unknown { .. }) => {
-                self.ending
-                    .end(Outcome::Unsupported(format!("{stop} for a {}", why())));
+                let (what, which) = (why(), vp.index());
+                self.ending.end(Outcome::Unsupported(format!(
+                    "{stop} for a {what} on processor {which}"
+                )));
                 Ok(())
             }
         }
     }
 
     fn crash(&self, vp: &mut dyn Vp, what: &str) -> Result<(), Failure> {
+        let what = format!("{what} on processor {}", vp.index());
         let message = match vp.state() {
             Ok(state) => format!("{what}\n{state}"),
             Err(failure) => format!("{what} (and its registers cannot be read: {failure})"),

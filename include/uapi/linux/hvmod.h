@@ -16,6 +16,9 @@
 /* VM exits are counted by basic exit reason (SDM vol. 3, appendix C). */
 #define HVMOD_EXIT_REASONS	80
 
+/* VPs that a partition has at most. */
+#define HVMOD_MAX_VPS	64
+
 /* hvmod_caps.caps */
 #define HVMOD_CAP_INFO		(1ULL << 0)	/* HVMOD_GET_INFO and the two below it */
 #define HVMOD_CAP_LOG		(1ULL << 1)	/* HVMOD_READ_LOG */

@@ -45,7 +45,7 @@ fn run(args: &args::Run) -> Result<Outcome> {
             command_line: args.cmdline.clone(),
         },
         memory: args.memory,
-        processors: args.vcpus,
+        processors: args.cpus,
         exit_port: args.exit_port,
     };
     // What the user can put right without a hypervisor comes first.

@@ -41,6 +41,8 @@ pub struct Exception {
 
 /// A virtual processor.
 pub trait Vp: Send {
+    /// Its number in the partition, which is its APIC ID too.
+    fn index(&self) -> u8;
     /// Enters the guest until something is to be served, or a signal arrives.
     fn run(&mut self) -> Result<Run, Failure>;
     /// All registers that instructions can depend on.

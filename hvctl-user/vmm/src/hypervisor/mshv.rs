@@ -122,6 +122,7 @@ impl Partition {
             .create_vcpu(index)
             .map_err(failed("MSHV_CREATE_VP"))?;
         Ok(MshvVp {
+            index,
             vcpu,
             _partition: self.clone(),
         })
@@ -197,6 +198,7 @@ impl Events for Partition {
 /// A virtual processor of a [`Partition`].
 #[derive(Debug)]
 pub struct MshvVp {
+    index: u8,
     vcpu: VcpuFd,
     _partition: Partition,
 }
@@ -394,6 +396,10 @@ fn pending_event(exception: Exception) -> hv::hv_u128 {
 }
 
 impl Vp for MshvVp {
+    fn index(&self) -> u8 {
+        self.index
+    }
+
     fn run(&mut self) -> Result<Run, Failure> {
         match self.vcpu.run() {
             Ok(message) => message::decode(&message).map(Run::Exit),

@@ -20,6 +20,9 @@ struct Script {
 }
 
 impl Vp for Script {
+    fn index(&self) -> u8 {
+        3
+    }
     fn run(&mut self) -> Result<Run, Failure> {
         let over = || {
             Err(Failure {
