@@ -115,7 +115,7 @@ pub struct Registers {
 
     /// IA32_APIC_BASE.
     pub apic_base: u64,
-    /// The VP's TSC now.
+    /// The VP's TSC now. Set within a second of what the partition's VPs have, it becomes that.
     pub tsc: u64,
     /// IA32_TSC_DEADLINE, 0 if not armed.
     pub tsc_deadline: u64,

@@ -35,7 +35,7 @@ pub struct Partition {
     pub vp_count: u32,
     /// Destroyed: its pages are on their way back.
     dying: bool,
-    /// The children's TSC less the LP's.
+    /// The VPs' TSC less the LP's, as the root set it last.
     pub tsc_offset: u64,
 }
 
@@ -304,6 +304,16 @@ impl Partition {
             }
             Ok(())
         })
+    }
+
+    /// The TSC offset for a VP that the root wants to have this one. Within a second of the one
+    /// that was set last, it is that: who writes one value to all VPs cannot do so at one time.
+    pub fn agree_on_tsc(&mut self, offset: u64) -> u64 {
+        let second = machine::config().clock.tsc_khz() * 1000;
+        if (offset.wrapping_sub(self.tsc_offset) as i64).unsigned_abs() >= second {
+            self.tsc_offset = offset;
+        }
+        self.tsc_offset
     }
 
     /// The EPT pointer.

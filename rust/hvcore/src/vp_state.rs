@@ -43,8 +43,13 @@ pub fn access(lp: &Lp, set: bool, [number, index, kind, spa, groups]: [u64; 5]) 
             }
             let mut registers: Registers = page.read(0);
             if set {
+                let mut offset = state.tsc_offset;
+                if groups & group::TIME != 0 {
+                    let wanted = registers.tsc.wrapping_sub(insn::rdtsc());
+                    offset = partition::lock(number)?.agree_on_tsc(wanted);
+                }
                 state
-                    .with_vmcs(lp, |state| write_registers(state, registers, groups))
+                    .with_vmcs(lp, |state| write_registers(state, registers, groups, offset))
                     .map_err(|group| (Status::BadArgument, u64::from(group.trailing_zeros())))?;
             } else {
                 state.with_vmcs(lp, |state| read_registers(state, &mut registers, groups));
@@ -154,7 +159,13 @@ fn check(holds: bool, group: u64) -> Result<(), u64> {
 
 /// Sets groups of registers, all or none; an error is the group at fault. What depends on several
 /// groups (a segment's type on the mode, say) VM entry checks, and then the VP does not run.
-fn write_registers(state: &mut State, mut new: Registers, groups: u64) -> Result<(), u64> {
+/// `tsc_offset` goes with the group of the time.
+fn write_registers(
+    state: &mut State,
+    mut new: Registers,
+    groups: u64,
+    tsc_offset: u64,
+) -> Result<(), u64> {
     let wanted = |group: u64| groups & group != 0;
     let config = config();
     let mut event = None;
@@ -262,10 +273,9 @@ fn write_registers(state: &mut State, mut new: Registers, groups: u64) -> Result
         vmcs::GUEST_DR7.write(new.dr7);
     }
     if wanted(group::TIME) {
-        let now = insn::rdtsc();
-        state.tsc_offset = new.tsc.wrapping_sub(now);
-        vmcs::TSC_OFFSET.write(state.tsc_offset);
-        state.apic.write_tsc_deadline(new.tsc_deadline, state.tsc_offset, now);
+        state.tsc_offset = tsc_offset;
+        vmcs::TSC_OFFSET.write(tsc_offset);
+        state.apic.write_tsc_deadline(new.tsc_deadline, tsc_offset, insn::rdtsc());
     }
     if wanted(group::EVENT) {
         state.event = event;
