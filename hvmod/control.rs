@@ -8,7 +8,7 @@ use crate::{
     hypercall,
     loader::Core,
     lps, mshv, requirements,
-    sys::uapi::{Caps, Info, LpInfo, PartitionInfo, ReadLog, Record},
+    sys::uapi::{Caps, Info, LpInfo, PartitionInfo, ReadLog, Record, VpInfo},
 };
 use core::mem::size_of;
 use kernel::{
@@ -25,6 +25,7 @@ const GET_INFO: u32 = _IOR::<Info>(TYPE, 1);
 const GET_LP_INFO: u32 = _IOWR::<LpInfo>(TYPE, 2);
 const GET_PARTITION_INFO: u32 = _IOWR::<PartitionInfo>(TYPE, 3);
 const READ_LOG: u32 = _IOWR::<ReadLog>(TYPE, 4);
+const GET_VP_INFO: u32 = _IOWR::<VpInfo>(TYPE, 5);
 
 /// `HVMOD_CAP_INFO`.
 const CAP_INFO: u64 = 1 << 0;
@@ -32,6 +33,8 @@ const CAP_INFO: u64 = 1 << 0;
 const CAP_LOG: u64 = 1 << 1;
 /// `HVMOD_CAP_CHILDREN`.
 const CAP_CHILDREN: u64 = 1 << 2;
+/// `HVMOD_CAP_VP_INFO`.
+const CAP_VP_INFO: u64 = 1 << 3;
 
 /// A call of [`TYPE`].
 pub(crate) fn ioctl(core: &Core, cmd: u32, arg: usize) -> Result<isize> {
@@ -46,6 +49,10 @@ pub(crate) fn ioctl(core: &Core, cmd: u32, arg: usize) -> Result<isize> {
         GET_PARTITION_INFO => {
             let (mut reader, mut writer) = user().reader_writer();
             writer.write(&partition_info(reader.read()?)?)?;
+        }
+        GET_VP_INFO => {
+            let (mut reader, mut writer) = user().reader_writer();
+            writer.write(&vp_info(reader.read()?)?)?;
         }
         READ_LOG => {
             let (mut reader, mut writer) = user().reader_writer();
@@ -63,7 +70,7 @@ fn caps() -> Caps {
         0
     };
     Caps {
-        caps: CAP_INFO | CAP_LOG | children,
+        caps: CAP_INFO | CAP_LOG | CAP_VP_INFO | children,
         reserved: [0; 3],
     }
 }
@@ -110,6 +117,13 @@ fn partition_info(wanted: PartitionInfo) -> Result<PartitionInfo> {
         return Err(EINVAL);
     }
     mshv::partition_info(wanted.id).ok_or(ENOENT)
+}
+
+fn vp_info(wanted: VpInfo) -> Result<VpInfo> {
+    if wanted.reserved != [0; 4] {
+        return Err(EINVAL);
+    }
+    mshv::vp_info(wanted.partition, wanted.index).ok_or(ENOENT)
 }
 
 fn read_log(core: &Core, wanted: ReadLog) -> Result<ReadLog> {

@@ -66,7 +66,7 @@ use crate::{
 };
 use kernel::prelude::*;
 
-pub(crate) use registry::{partition_count, partition_info, shared_bytes, Entry};
+pub(crate) use registry::{partition_count, partition_info, shared_bytes, vp_info, Entry};
 
 /// Exists while the calls can be made.
 pub(crate) struct Service(());

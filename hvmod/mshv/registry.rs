@@ -7,7 +7,7 @@ use crate::{
     hypercall::{self, PartitionId},
     sys::{
         partitions::{self, PARTITIONS},
-        uapi::PartitionInfo,
+        uapi::{PartitionInfo, VpInfo},
     },
 };
 use kernel::{
@@ -112,4 +112,19 @@ pub(crate) fn partition_info(min_id: u64) -> Option<PartitionInfo> {
         vp.add_exits(&mut info.exits);
     }
     Some(info)
+}
+
+/// The VP of that partition with the least index that is at least `min_index`.
+pub(crate) fn vp_info(partition: u64, min_index: u32) -> Option<VpInfo> {
+    let list = PARTITIONS.lock();
+    let vp = list
+        .iter()
+        .find(|entry| entry.id.number() == partition)?
+        .vps
+        .iter()
+        .filter(|vp| vp.index() >= min_index)
+        .min_by_key(|vp| vp.index())?
+        .clone();
+    drop(list);
+    Some(vp.info())
 }

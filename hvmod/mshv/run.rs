@@ -6,7 +6,7 @@ use super::{
     guest,
     partition::Partition,
     user,
-    vp::{State, Vp},
+    vp::{idle, State, Vp},
 };
 use crate::{
     hvabi::{
@@ -33,7 +33,7 @@ enum Next {
 pub(super) fn ioctl(partition: &Partition, vp: &Vp, arg: usize) -> Result<isize> {
     vp.waiter.attach();
     let ran = run(partition, vp);
-    vp.set_absent();
+    vp.set_idle(idle::STOPPED);
     run::leave();
     let state = ran?;
     vp.publish(&state.message);
@@ -91,11 +91,11 @@ fn enter(partition: &Partition, vp: &Vp, state: &State) -> Option<Status> {
     let guard = RunGuard::new();
     vp.set_running();
     if guard.work_pending() || vp.is_wanted() {
-        vp.set_stopped();
+        vp.set_idle(idle::READY);
         return None;
     }
     let status = hypercall::vp_run(vp.partition_id(), vp.index());
-    vp.set_stopped();
+    vp.set_idle(idle::READY);
     // Interrupts are off still: whom the VP sent an interrupt does not have to wait until this
     // thread, if it is preempted now, has its next turn.
     if state.run.wake != 0 {
@@ -111,8 +111,12 @@ fn sleep<'a>(
     state: MutexGuard<'a, State>,
     until: Option<u64>,
 ) -> Result<MutexGuard<'a, State>> {
+    vp.set_idle(match exit_kind(&state.run) {
+        ExitKind::Halted => idle::HALTED,
+        ExitKind::WaitForSipi => idle::WAITS_FOR_SIPI,
+        _ => idle::STOPPED,
+    });
     drop(state);
-    vp.set_absent();
     vp.waiter
         .wait(until.map(|tsc| tsc_to_ns(tsc.wrapping_sub(run::tsc()))))?;
     Ok(vp.lock_to_run())

@@ -23,6 +23,7 @@ use crate::{
         killable::Killable,
         run as cpu_run,
         shared::Shared,
+        uapi::VpInfo,
         wait::Waiter,
     },
     tlfs::{
@@ -44,11 +45,26 @@ use kernel::{
     },
 };
 
-/// Of [`Vp::running_on`]: no CPU, and no thread that wants one for it.
-const NOWHERE: u32 = u32::MAX;
+/// Of [`Vp::running_on`]: why it is no CPU.
+pub(super) mod idle {
+    /// No thread is in RUN_VP.
+    pub(crate) const STOPPED: u32 = u32::MAX;
+    /// Its thread would run it.
+    pub(crate) const READY: u32 = u32::MAX - 1;
+    /// Its thread sleeps until an interrupt comes.
+    pub(crate) const HALTED: u32 = u32::MAX - 2;
+    /// Its thread sleeps until the VP is started.
+    pub(crate) const WAITS_FOR_SIPI: u32 = u32::MAX - 3;
+    /// What is less is a CPU.
+    pub(crate) const FIRST: u32 = WAITS_FOR_SIPI;
+}
 
-/// Of [`Vp::running_on`]: no CPU, but there is a thread that would run it.
-const READY: u32 = u32::MAX - 1;
+// `HVMOD_VP_*` of `hvmod_vp_info.state`.
+const VP_STOPPED: u32 = 0;
+const VP_RUNNING: u32 = 1;
+const VP_READY: u32 = 2;
+const VP_HALTED: u32 = 3;
+const VP_WAITS_FOR_SIPI: u32 = 4;
 
 /// What belongs to whoever runs the VP or looks at its registers.
 pub(super) struct State {
@@ -77,7 +93,7 @@ pub(crate) struct Vp {
     state: Mutex<State>,
     /// Threads that want `state`; the one that runs the VP gives it up for them.
     wanted: Atomic<u32>,
-    /// CPU on which the VP runs now, or that it does not.
+    /// CPU on which the VP runs now, or one of [`idle`].
     running_on: Atomic<u32>,
     /// Where the thread that runs the VP sleeps while the VP is halted.
     pub(super) waiter: Waiter,
@@ -113,7 +129,7 @@ impl Vp {
                 calls,
                 state <- new_mutex!(state),
                 wanted: Atomic::new(0),
-                running_on: Atomic::new(NOWHERE),
+                running_on: Atomic::new(idle::STOPPED),
                 waiter,
                 message_page,
                 message_mapped: Atomic::new(false),
@@ -156,28 +172,22 @@ impl Vp {
     }
 
     /// Says that the VP is about to run on this CPU; interrupts are off until
-    /// [`set_stopped`](Self::set_stopped).
+    /// [`set_idle`](Self::set_idle).
     #[inline]
     pub(super) fn set_running(&self) {
         // A full barrier: whoever does not see this did what is looked at after this before.
         self.running_on.xchg(cpu::current(), Full);
     }
 
-    /// Says that the VP does not run any more, but will when its thread gets to it.
+    /// Says that the VP does not run any more: one of [`idle`].
     #[inline]
-    pub(super) fn set_stopped(&self) {
-        self.running_on.store(READY, Relaxed);
-    }
-
-    /// Says that the VP does not run and that nobody waits for it to.
-    #[inline]
-    pub(super) fn set_absent(&self) {
-        self.running_on.store(NOWHERE, Relaxed);
+    pub(super) fn set_idle(&self, why: u32) {
+        self.running_on.store(why, Relaxed);
     }
 
     /// Lets the VP run in place of the current thread, if it could.
     pub(super) fn give_turn(&self) -> bool {
-        self.running_on.load(Relaxed) == READY && self.waiter.yield_to()
+        self.running_on.load(Relaxed) == idle::READY && self.waiter.yield_to()
     }
 
     /// Makes the VP look at what is pending for it. In any context.
@@ -192,7 +202,7 @@ impl Vp {
     /// If the VP runs, makes it return. In any context.
     fn interrupt(&self) {
         let cpu = self.running_on.load(Relaxed);
-        if cpu < READY && cpu != cpu::current() {
+        if cpu < idle::FIRST && cpu != cpu::current() {
             cpu_run::kick(cpu);
         }
     }
@@ -205,18 +215,48 @@ impl Vp {
         }
     }
 
-    /// Adds the VM exits of this VP, by reason.
-    pub(super) fn add_exits(&self, exits: &mut [u64; EXIT_REASONS]) {
-        let Ok(stats) = Shared::<VpStats>::new() else {
-            return;
-        };
+    /// hvcore's counters of this VP, if it still has them.
+    fn stats(&self) -> Option<Shared<VpStats>> {
+        let stats = Shared::<VpStats>::new().ok()?;
         let _state = self.lock();
         let (status, _) =
             hypercall::vp_get(self.partition, self.index, StateKind::Stats, stats.spa(), 0);
-        if status == Status::Ok {
+        (status == Status::Ok).then_some(stats)
+    }
+
+    /// Adds the VM exits of this VP, by reason.
+    pub(super) fn add_exits(&self, exits: &mut [u64; EXIT_REASONS]) {
+        if let Some(stats) = self.stats() {
             for (sum, count) in exits.iter_mut().zip(stats.exits) {
                 *sum += count;
             }
+        }
+    }
+
+    /// What there is to tell of this VP.
+    pub(super) fn info(&self) -> VpInfo {
+        // Before the counters are looked at, for which the VP stops.
+        let (state, cpu) = match self.running_on.load(Relaxed) {
+            idle::STOPPED => (VP_STOPPED, 0),
+            idle::READY => (VP_READY, 0),
+            idle::HALTED => (VP_HALTED, 0),
+            idle::WAITS_FOR_SIPI => (VP_WAITS_FOR_SIPI, 0),
+            cpu => (VP_RUNNING, cpu),
+        };
+        let stats = self.stats();
+        let of = |count: fn(&VpStats) -> u64| stats.as_deref().map_or(0, count);
+        VpInfo {
+            partition: self.partition.number(),
+            index: self.index,
+            state,
+            cpu,
+            thread: self.waiter.thread(),
+            exits: stats
+                .as_deref()
+                .map_or([0; EXIT_REASONS], |stats| stats.exits),
+            handled: of(|stats| stats.handled),
+            injected: of(|stats| stats.injected),
+            reserved: [0; 4],
         }
     }
 }

@@ -78,6 +78,7 @@ struct hvmod_waiter;
 struct hvmod_waiter *hvmod_waiter_new(void);
 void hvmod_waiter_free(struct hvmod_waiter *waiter);
 void hvmod_waiter_attach(struct hvmod_waiter *waiter);
+int hvmod_waiter_thread(struct hvmod_waiter *waiter);
 bool hvmod_waiter_yield_to(struct hvmod_waiter *waiter);
 void hvmod_waiter_arm(struct hvmod_waiter *waiter);
 void hvmod_waiter_wake(struct hvmod_waiter *waiter);

@@ -57,6 +57,20 @@ pub(crate) struct PartitionInfo {
     pub(crate) reserved: [u64; 4],
 }
 
+/// `struct hvmod_vp_info`.
+#[repr(C)]
+pub(crate) struct VpInfo {
+    pub(crate) partition: u64,
+    pub(crate) index: u32,
+    pub(crate) state: u32,
+    pub(crate) cpu: u32,
+    pub(crate) thread: i32,
+    pub(crate) exits: [u64; EXIT_REASONS],
+    pub(crate) handled: u64,
+    pub(crate) injected: u64,
+    pub(crate) reserved: [u64; 4],
+}
+
 /// `struct hvmod_read_log`.
 #[repr(C)]
 pub(crate) struct ReadLog {
@@ -78,6 +92,7 @@ const _: () = {
     assert!(size_of::<Info>() == 112);
     assert!(size_of::<LpInfo>() == 1360);
     assert!(size_of::<PartitionInfo>() == 720);
+    assert!(size_of::<VpInfo>() == 712);
     assert!(size_of::<ReadLog>() == 32);
     assert!(size_of::<Record>() == 256);
 };
@@ -97,6 +112,10 @@ unsafe impl FromBytes for LpInfo {}
 unsafe impl AsBytes for PartitionInfo {}
 // SAFETY: See above.
 unsafe impl FromBytes for PartitionInfo {}
+// SAFETY: See above.
+unsafe impl AsBytes for VpInfo {}
+// SAFETY: See above.
+unsafe impl FromBytes for VpInfo {}
 // SAFETY: See above.
 unsafe impl AsBytes for ReadLog {}
 // SAFETY: See above.

@@ -50,6 +50,17 @@ void hvmod_waiter_attach(struct hvmod_waiter *waiter)
 	put_pid(old);
 }
 
+/* Number of that thread as the current one sees it, 0 if it does not. */
+int hvmod_waiter_thread(struct hvmod_waiter *waiter)
+{
+	int number;
+
+	spin_lock_irq(&waiter->queue.lock);
+	number = pid_vnr(waiter->thread);
+	spin_unlock_irq(&waiter->queue.lock);
+	return number;
+}
+
 /* Gives what is left of this thread's turn to the VP's. False if that does not wait for one. */
 bool hvmod_waiter_yield_to(struct hvmod_waiter *waiter)
 {

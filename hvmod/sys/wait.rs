@@ -15,6 +15,7 @@ extern "C" {
     fn hvmod_waiter_new() -> *mut RawWaiter;
     fn hvmod_waiter_free(waiter: *mut RawWaiter);
     fn hvmod_waiter_attach(waiter: *mut RawWaiter);
+    fn hvmod_waiter_thread(waiter: *mut RawWaiter) -> c_int;
     fn hvmod_waiter_yield_to(waiter: *mut RawWaiter) -> bool;
     fn hvmod_waiter_arm(waiter: *mut RawWaiter);
     fn hvmod_waiter_wake(waiter: *mut RawWaiter);
@@ -47,6 +48,13 @@ impl Waiter {
     pub(crate) fn attach(&self) {
         // SAFETY: By the invariant.
         unsafe { hvmod_waiter_attach(self.0.as_ptr()) };
+    }
+
+    /// Number of the thread that [`attach`](Self::attach)ed as the current one sees it, 0 if it does
+    /// not. Process context, interrupts on.
+    pub(crate) fn thread(&self) -> i32 {
+        // SAFETY: By the invariant.
+        unsafe { hvmod_waiter_thread(self.0.as_ptr()) }
     }
 
     /// Gives what is left of this thread's turn to the one that [`attach`](Self::attach)ed. False

@@ -109,7 +109,7 @@ pub struct Run {
     /// Virtual processors, 1 to 64
     #[arg(
         long, visible_alias = "vcpus", value_name = "NUMBER", default_value_t = 1,
-        value_parser = clap::value_parser!(u8).range(1..=i64::from(hvmod_ioctls::MAX_VPS)),
+        value_parser = clap::value_parser!(u8).range(1..=hvmod_ioctls::MAX_VPS as i64),
     )]
     pub cpus: u8,
 

@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
 use anyhow::{Context, Result, anyhow};
-use hvmod_ioctls::{Client, EXIT_REASONS, Info, LpInfo, PartitionInfo, Signature};
+use hvmod_ioctls::{
+    Client, EXIT_REASONS, Info, LpInfo, PartitionInfo, Signature, VpInfo, vp_state,
+};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use serde::Serialize;
@@ -59,12 +61,59 @@ struct Lp {
     child_exits: Vec<Exits>,
 }
 
+/// What a VP does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Doing {
+    Stopped,
+    /// On this CPU.
+    Running(u32),
+    Ready,
+    Halted,
+    WaitsForSipi,
+}
+
+impl From<&VpInfo> for Doing {
+    fn from(vp: &VpInfo) -> Self {
+        match vp.state {
+            vp_state::RUNNING => Self::Running(vp.cpu),
+            vp_state::READY => Self::Ready,
+            vp_state::HALTED => Self::Halted,
+            vp_state::WAITS_FOR_SIPI => Self::WaitsForSipi,
+            _ => Self::Stopped,
+        }
+    }
+}
+
+impl std::fmt::Display for Doing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Stopped => f.write_str("with its program"),
+            Self::Running(cpu) => write!(f, "runs on CPU {cpu}"),
+            Self::Ready => f.write_str("ready to run"),
+            Self::Halted => f.write_str("halted"),
+            Self::WaitsForSipi => f.write_str("waits to be started"),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Vp {
+    index: u32,
+    state: Doing,
+    thread: i32,
+    handled: u64,
+    injected: u64,
+    exits: Vec<Exits>,
+}
+
 #[derive(Debug, Serialize)]
 struct Partition {
     id: u64,
     owner: i32,
     name: String,
     vps: u32,
+    virtual_processors: Vec<Vp>,
     shared_bytes: u64,
     deposited_bytes: u64,
     exits: Vec<Exits>,
@@ -133,7 +182,7 @@ fn exits<'a>(counters: impl IntoIterator<Item = &'a [u64; EXIT_REASONS]>) -> Vec
 fn report(
     info: &Info,
     lps: &[LpInfo],
-    partitions: &[PartitionInfo],
+    partitions: &[(PartitionInfo, Vec<VpInfo>)],
     ask: impl Fn(u32) -> Answer,
 ) -> Report {
     let root_exits = exits(lps.iter().map(|lp| &lp.root_exits));
@@ -170,11 +219,22 @@ fn report(
         lps,
         partitions: partitions
             .iter()
-            .map(|partition| Partition {
+            .map(|(partition, vps)| Partition {
                 id: partition.id,
                 owner: partition.owner,
                 name: partition.name(),
                 vps: partition.vps,
+                virtual_processors: vps
+                    .iter()
+                    .map(|vp| Vp {
+                        index: vp.index,
+                        state: vp.into(),
+                        thread: vp.thread,
+                        handled: vp.handled,
+                        injected: vp.injected,
+                        exits: exits([&vp.exits]),
+                    })
+                    .collect(),
                 shared_bytes: partition.shared_bytes,
                 deposited_bytes: partition.deposited_bytes,
                 exits: exits([&partition.exits]),
@@ -262,6 +322,25 @@ impl Report {
                 size(partition.shared_bytes),
                 size(partition.deposited_bytes)
             );
+            for vp in &partition.virtual_processors {
+                let thread = match vp.thread {
+                    0 => String::new(),
+                    thread => format!(" (thread {thread})"),
+                };
+                let _ = writeln!(
+                    text,
+                    "  VP {}{thread}: {}; {} exits, {} of them seen by the root, {} interrupts",
+                    vp.index,
+                    vp.state,
+                    vp.exits.iter().map(|exit| exit.count).sum::<u64>(),
+                    vp.exits
+                        .iter()
+                        .map(|exit| exit.count)
+                        .sum::<u64>()
+                        .saturating_sub(vp.handled),
+                    vp.injected
+                );
+            }
             list(&mut text, "  its exits", &partition.exits);
         }
         list(&mut text, "exits of the root partition", &self.root_exits);
@@ -270,12 +349,18 @@ impl Report {
     }
 }
 
+/// All partitions with their VPs.
+fn partitions(client: &Client) -> io::Result<Vec<(PartitionInfo, Vec<VpInfo>)>> {
+    let with_vps = |partition: PartitionInfo| Ok((partition, client.vps(partition.id)?));
+    client.partitions()?.into_iter().map(with_vps).collect()
+}
+
 pub fn main(args: &args::Info) -> Result<u8> {
     let client = open()?;
     let report = report(
         &client.info().context("hvmod's information")?,
         &client.lps().context("hvmod's logical processors")?,
-        &client.partitions().context("hvmod's partitions")?,
+        &partitions(&client).context("hvmod's partitions")?,
         ask,
     );
     let text = if args.json {
@@ -352,16 +437,39 @@ mod tests {
     fn partitions_have_their_owner() {
         let mut partition = PartitionInfo {
             id: 3,
-            vps: 1,
+            vps: 3,
             owner: 42,
             ..Default::default()
         };
         partition.comm[..5].copy_from_slice(b"hvctl");
-        let text = report(&info(), &[lp(0), lp(1)], &[partition], Answer::Root).text();
-        assert!(
-            text.contains("partition 3: hvctl (process 42), 1 VPs"),
-            "{text}"
-        );
+        let vp = |index, state| {
+            let mut vp = VpInfo {
+                index,
+                state,
+                cpu: 9,
+                thread: 50 + index as i32,
+                handled: 2,
+                ..Default::default()
+            };
+            vp.exits[10] = 7;
+            vp
+        };
+        let vps = vec![
+            vp(0, vp_state::RUNNING),
+            vp(1, vp_state::HALTED),
+            vp(5, vp_state::WAITS_FOR_SIPI),
+        ];
+        let report = report(&info(), &[lp(0), lp(1)], &[(partition, vps)], Answer::Root);
+        let text = report.text();
+        for line in [
+            "partition 3: hvctl (process 42), 3 VPs",
+            "VP 0 (thread 50): runs on CPU 9; 7 exits, 5 of them",
+            "VP 1 (thread 51): halted;",
+            "VP 5 (thread 55): waits to be started;",
+        ] {
+            assert!(text.contains(line), "{line}:\n{text}");
+        }
+        serde_json::to_string(&report).unwrap();
     }
 
     #[test]

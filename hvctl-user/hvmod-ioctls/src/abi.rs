@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Structures and numbers of `linux/hvmod.h`.
 
+/// VPs that a partition has at most.
+pub use hvabi::MAX_VPS;
 /// VM exits are counted by basic exit reason.
 pub use hvabi::stats::EXIT_REASONS;
 
 use hvabi::log::TEXT_SIZE;
-
-/// VPs that a partition has at most.
-pub const MAX_VPS: u8 = 64;
 
 /// The information calls are there.
 pub const CAP_INFO: u64 = 1 << 0;
@@ -15,6 +14,9 @@ pub const CAP_INFO: u64 = 1 << 0;
 pub const CAP_LOG: u64 = 1 << 1;
 /// VPs can run: the processor virtualizes APIC registers.
 pub const CAP_CHILDREN: u64 = 1 << 2;
+
+/// VPs can be asked about one by one.
+pub const CAP_VP_INFO: u64 = 1 << 3;
 
 /// What this hvmod can do.
 #[repr(C)]
@@ -88,6 +90,58 @@ pub struct PartitionInfo {
     /// VM exits of all its VPs.
     pub exits: [u64; EXIT_REASONS],
     pub reserved: [u64; 4],
+}
+
+/// What a VP does.
+#[allow(missing_docs)]
+pub mod vp_state {
+    /// No thread is in MSHV_RUN_VP.
+    pub const STOPPED: u32 = 0;
+    pub const RUNNING: u32 = 1;
+    /// Its thread would run it, but has no CPU or other work.
+    pub const READY: u32 = 2;
+    /// Its thread sleeps until an interrupt comes.
+    pub const HALTED: u32 = 3;
+    /// Its thread sleeps until another VP starts it.
+    pub const WAITS_FOR_SIPI: u32 = 4;
+}
+
+/// One VP.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct VpInfo {
+    /// In: number of a partition.
+    pub partition: u64,
+    /// In: least index wanted; out: index of this one.
+    pub index: u32,
+    /// One of [`vp_state`].
+    pub state: u32,
+    /// CPU that it runs on, if it runs.
+    pub cpu: u32,
+    /// Thread that ran it last; 0: not visible.
+    pub thread: i32,
+    pub exits: [u64; EXIT_REASONS],
+    /// Of them, those that the root did not see.
+    pub handled: u64,
+    /// Interrupts that it got.
+    pub injected: u64,
+    pub reserved: [u64; 4],
+}
+
+impl Default for VpInfo {
+    fn default() -> Self {
+        Self {
+            partition: 0,
+            index: 0,
+            state: 0,
+            cpu: 0,
+            thread: 0,
+            exits: [0; EXIT_REASONS],
+            handled: 0,
+            injected: 0,
+            reserved: [0; 4],
+        }
+    }
 }
 
 /// One line of hvcore's log.
@@ -191,7 +245,7 @@ impl LogRecord {
 /// The calls.
 #[allow(missing_docs)]
 pub(crate) mod call {
-    use super::{Caps, Info, LpInfo, PartitionInfo, ReadLog};
+    use super::{Caps, Info, LpInfo, PartitionInfo, ReadLog, VpInfo};
 
     pub const TYPE: u8 = 0xbb;
     nix::ioctl_read!(get_caps, TYPE, 0x00, Caps);
@@ -199,6 +253,7 @@ pub(crate) mod call {
     nix::ioctl_readwrite!(get_lp_info, TYPE, 0x02, LpInfo);
     nix::ioctl_readwrite!(get_partition_info, TYPE, 0x03, PartitionInfo);
     nix::ioctl_readwrite!(read_log, TYPE, 0x04, ReadLog);
+    nix::ioctl_readwrite!(get_vp_info, TYPE, 0x05, VpInfo);
 }
 
 #[cfg(test)]
@@ -264,6 +319,19 @@ mod tests {
             reserved
         );
         layout!(
+            VpInfo,
+            "hvmod_vp_info",
+            partition,
+            index,
+            state,
+            cpu,
+            thread,
+            exits,
+            handled,
+            injected,
+            reserved
+        );
+        layout!(
             LogRecord,
             "hvmod_log_record",
             seq,
@@ -285,10 +353,21 @@ mod tests {
         );
         let mut constant = |name: &str, value: u64| questions.push((name.into(), value));
         constant("HVMOD_EXIT_REASONS", EXIT_REASONS as u64);
-        constant("HVMOD_MAX_VPS", MAX_VPS.into());
+        constant("HVMOD_MAX_VPS", MAX_VPS as u64);
         constant("HVMOD_CAP_INFO", CAP_INFO);
         constant("HVMOD_CAP_LOG", CAP_LOG);
         constant("HVMOD_CAP_CHILDREN", CAP_CHILDREN);
+        constant("HVMOD_CAP_VP_INFO", CAP_VP_INFO);
+        constant("HVMOD_VP_STOPPED", vp_state::STOPPED.into());
+        constant("HVMOD_VP_RUNNING", vp_state::RUNNING.into());
+        constant("HVMOD_VP_READY", vp_state::READY.into());
+        constant("HVMOD_VP_HALTED", vp_state::HALTED.into());
+        constant("HVMOD_VP_WAITS_FOR_SIPI", vp_state::WAITS_FOR_SIPI.into());
+        let vp_info = 3u64 << 30 | u64::from(call::TYPE) << 8 | 5;
+        constant(
+            "HVMOD_GET_VP_INFO",
+            vp_info | (size_of::<VpInfo>() as u64) << 16,
+        );
         constant("HVMOD_CPUID_BASE", hvabi::CPUID_ROOT_BASE.into());
         constant("HVMOD_CPUID_LP", hvabi::CPUID_ROOT_LP.into());
         let number = |nr, size| u64::from(call::TYPE) << 8 | nr | (size as u64) << 16;

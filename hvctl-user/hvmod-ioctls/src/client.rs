@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
-use crate::abi::{Caps, Info, LogRecord, LpInfo, PartitionInfo, ReadLog, call};
+use crate::abi::{Caps, Info, LogRecord, LpInfo, PartitionInfo, ReadLog, VpInfo, call};
 
 /// An open /dev/hvmod.
 #[derive(Debug)]
@@ -99,6 +99,26 @@ impl Client {
         }
     }
 
+    /// The VPs of a partition; none if that is gone.
+    pub fn vps(&self, partition: u64) -> io::Result<Vec<VpInfo>> {
+        let mut vps: Vec<VpInfo> = Vec::new();
+        loop {
+            let index = vps.last().map_or(0, |last| last.index.saturating_add(1));
+            let mut vp = VpInfo {
+                partition,
+                index,
+                ..Default::default()
+            };
+            // SAFETY: the call reads and writes one `VpInfo`, which is plain data.
+            let result = unsafe { call::get_vp_info(self.device.as_raw_fd(), &mut vp) };
+            // A kernel that does not move on must not keep us here.
+            if or_end(result)?.is_none() || vp.index < index {
+                return Ok(vps);
+            }
+            vps.push(vp);
+        }
+    }
+
     /// Log records from number `seq` on, as many as fit in one call.
     pub fn log(&self, seq: u64) -> io::Result<Records> {
         let mut records = vec![LogRecord::default(); 64];
@@ -131,6 +151,7 @@ mod tests {
         assert!(client.info().is_err());
         assert!(client.lps().is_err());
         assert!(client.partitions().is_err());
+        assert!(client.vps(1).is_err());
         assert!(client.log(0).is_err());
     }
 }

@@ -8,8 +8,8 @@ mod exit_reason;
 mod root;
 
 pub use abi::{
-    CAP_CHILDREN, CAP_INFO, CAP_LOG, Caps, EXIT_REASONS, Info, LogRecord, LpInfo, MAX_VPS,
-    PartitionInfo,
+    CAP_CHILDREN, CAP_INFO, CAP_LOG, CAP_VP_INFO, Caps, EXIT_REASONS, Info, LogRecord, LpInfo,
+    MAX_VPS, PartitionInfo, VpInfo, vp_state,
 };
 pub use client::{Client, Records};
 pub use exit_reason::name as exit_reason;

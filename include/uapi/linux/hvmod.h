@@ -24,6 +24,7 @@
 #define HVMOD_CAP_LOG		(1ULL << 1)	/* HVMOD_READ_LOG */
 /* VPs can run: the processor virtualizes APIC registers. */
 #define HVMOD_CAP_CHILDREN	(1ULL << 2)
+#define HVMOD_CAP_VP_INFO	(1ULL << 3)	/* HVMOD_GET_VP_INFO */
 
 struct hvmod_caps {
 	__u64 caps;		/* out: HVMOD_CAP_* */
@@ -68,6 +69,25 @@ struct hvmod_partition_info {
 	__u64 reserved[4];
 };
 
+/* hvmod_vp_info.state */
+#define HVMOD_VP_STOPPED	0	/* no thread is in MSHV_RUN_VP */
+#define HVMOD_VP_RUNNING	1
+#define HVMOD_VP_READY		2	/* its thread would run it, but has no CPU or other work */
+#define HVMOD_VP_HALTED		3	/* its thread sleeps until an interrupt comes */
+#define HVMOD_VP_WAITS_FOR_SIPI	4	/* its thread sleeps until another VP starts it */
+
+struct hvmod_vp_info {
+	__u64 partition;	/* in: number of a partition */
+	__u32 index;		/* in: least index wanted; out: index of this one; ENOENT past the last */
+	__u32 state;		/* out: HVMOD_VP_* */
+	__u32 cpu;		/* out: Linux's number of the CPU that it runs on, if it runs */
+	__s32 thread;		/* out: thread that ran it last, in the caller's pid namespace; 0: not visible */
+	__u64 exits[HVMOD_EXIT_REASONS];	/* out: its VM exits */
+	__u64 handled;		/* out: of them, those that the root did not see */
+	__u64 injected;		/* out: interrupts that it got */
+	__u64 reserved[4];
+};
+
 struct hvmod_log_record {
 	__u64 seq;		/* number of the record, from 1 */
 	__u64 tsc;		/* TSC when it was written */
@@ -91,6 +111,7 @@ struct hvmod_read_log {
 #define HVMOD_GET_LP_INFO	_IOWR(HVMOD_IOCTL, 0x02, struct hvmod_lp_info)
 #define HVMOD_GET_PARTITION_INFO	_IOWR(HVMOD_IOCTL, 0x03, struct hvmod_partition_info)
 #define HVMOD_READ_LOG		_IOWR(HVMOD_IOCTL, 0x04, struct hvmod_read_log)
+#define HVMOD_GET_VP_INFO	_IOWR(HVMOD_IOCTL, 0x05, struct hvmod_vp_info)
 
 /* CPUID leaf that answers in the root partition: EBX, ECX, EDX spell "hvmod root  ". */
 #define HVMOD_CPUID_BASE	0x48564d00
