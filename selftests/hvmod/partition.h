@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * A partition of one VP for tests of the calls of linux/mshv.h. What cannot be set up
+ * A partition, at first of one VP, for tests of the calls of linux/mshv.h. What cannot be set up
  * ends the program.
  */
 #ifndef HVMOD_TEST_PARTITION_H
@@ -46,6 +46,7 @@ struct partition {
 	int device;
 	int fd;
 	int vp;
+	uint32_t index;		/* of the VP */
 	uint8_t *memory;
 	struct hv_message message;
 };
@@ -68,7 +69,7 @@ static int try_set_registers(struct partition *p, const struct hv_assoc *registe
 	struct {
 		struct hv_registers_header header;
 		struct hv_assoc registers[32];
-	} in = { 0 };
+	} in = { .header.vp_index = p->index };
 
 	memcpy(in.registers, registers, count * sizeof(*registers));
 	return hypercall(p->vp, HV_SET_VP_REGISTERS, count, &in,
@@ -96,7 +97,7 @@ static union hv_value get_value(struct partition *p, uint32_t name)
 	struct {
 		struct hv_registers_header header;
 		uint32_t name;
-	} in = { .name = name };
+	} in = { .header.vp_index = p->index, .name = name };
 	union hv_value value;
 
 	if (hypercall(p->vp, HV_GET_VP_REGISTERS, 1, &in, sizeof(in.header) + sizeof(in.name),
@@ -161,6 +162,18 @@ static void partition_open(struct partition *p)
 	p->vp = ioctl(p->fd, MSHV_CREATE_VP, &vp);
 	if (p->vp < 0)
 		tap_bail_out("MSHV_CREATE_VP: %s", strerror(errno));
+}
+
+/* VP `index` of the same partition; errno in `errno` if its `vp` is negative. */
+__attribute__((unused))
+static struct partition another_vp(const struct partition *p, uint32_t index)
+{
+	struct mshv_create_vp create = { .vp_index = index };
+	struct partition vp = *p;
+
+	vp.index = index;
+	vp.vp = ioctl(p->fd, MSHV_CREATE_VP, &create);
+	return vp;
 }
 
 __attribute__((unused))

@@ -54,6 +54,10 @@ payload longmode 1 </dev/null
 payload ports 1 </dev/null
 payload reset 4 </dev/null
 says 'asked for a reset'
+for vps in 1 2 4; do
+	payload smp 1 --cpus $vps --cmdline cpus=$vps </dev/null
+done
+[ -z "$SOAK" ] || payload smp 1 --cpus 64 --cmdline cpus=64 </dev/null
 payload triple 6 </dev/null
 says 'triple-faulted'
 payload nowhere 8 </dev/null

@@ -46,6 +46,8 @@
 #define HV_IDTR		0x70000
 #define HV_GDTR		0x70001
 #define HV_EFER		0x80001
+#define HV_ACTIVITY	0x4		/* internal activity: 1 waits for SIPI, 2 halted */
+#define HV_VP_INDEX	0x90003
 
 /* Messages. */
 #define HV_MSG_UNMAPPED_GPA		0x80000000

@@ -34,7 +34,7 @@ class Group:
 WITH_HVCTL = ("hvmod.ko", "programs", "hvctl")
 
 ABI = [(name, f"./with_hvmod ./{name}")
-       for name in ("abi_ports", "abi_memory", "abi_interrupts", "abi_processor")]
+       for name in ("abi_ports", "abi_memory", "abi_interrupts", "abi_processor", "abi_smp")]
 
 ALL = [
     Group("root", [("identity", "./identity.sh"), ("load", "./load.sh 20"),
@@ -50,6 +50,10 @@ ALL = [
     Group("guest", [("guest", "./guest.sh")], cpus=1, needs=WITH_HVCTL, timeout=900),
     Group("guest-2lp", [("guest", "./guest.sh together")], needs=WITH_HVCTL, timeout=900),
     Group("devices", [("disks", "./disks.sh")], cpus=1, needs=WITH_HVCTL, timeout=900),
+    # As many VPs as LPs, and more.
+    Group("guest-smp-1lp", [("guest-smp", "./guest_smp.sh 2")], cpus=1, needs=WITH_HVCTL, timeout=1200),
+    Group("guest-smp", [("guest-smp", "./guest_smp.sh 4 2")], needs=WITH_HVCTL, timeout=1200,
+          skip="as guest-2lp"),
     # Another generation of processors: with IBT and shadow stacks in the root.
     Group("tigerlake", [("identity", "./identity.sh"), ("load", "./load.sh 3"), *ABI],
           model="tigerlake", needs=WITH_HVCTL),
