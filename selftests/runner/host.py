@@ -107,6 +107,11 @@ def tests(report, wanted, have_lab):
             check(report, "clippy", ["make", "--no-print-directory", "LAB=1", "clippy"])
         else:
             report.skip("clippy", "it needs the lab")
+    if wanted("tcb"):
+        if have_lab:
+            check(report, "the trusted core is within its limits", ["make", "--no-print-directory", "tcb"])
+        else:
+            report.skip("tcb", "its image is built in the lab")
     if wanted("runner"):
         check(report, "the runner's own tests",
               ["python3", "-m", "unittest", "discover", "-q", "-s", str(TOP / "selftests/host")])
