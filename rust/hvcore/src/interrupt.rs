@@ -27,6 +27,7 @@ pub fn prepare(run: &mut Run<'_>) -> Option<ExitKind> {
     state.apic.expire(insn::rdtsc());
     state.timer = state.apic.deadline();
     state.nmi |= events.nmi;
+    state.external = events.external.or(state.external);
     if events.init {
         state.apic.init();
         state.reset();
@@ -53,7 +54,9 @@ pub fn prepare(run: &mut Run<'_>) -> Option<ExitKind> {
         event.for_mode(vmcs::GUEST_CR0.read()).inject();
         delivered = true;
     }
-    if state.nmi || pending.is_some() {
+    // An 8259A's comes first, and knows no priority.
+    let next = state.external.or(pending);
+    if state.nmi || next.is_some() {
         let shadow = vmcs::GUEST_INTERRUPTIBILITY.read();
         let held = delivered || shadow & (blocking::STI | blocking::MOV_SS) != 0;
         if state.nmi {
@@ -65,10 +68,12 @@ pub fn prepare(run: &mut Run<'_>) -> Option<ExitKind> {
                 controls |= control::proc::NMI_WINDOW;
             }
         }
-        if let Some(vector) = pending {
+        if let Some(vector) = next {
             let open = vmcs::GUEST_RFLAGS.read() & RFLAGS_IF != 0;
             if !held && !delivered && open {
-                state.apic.accept(vector);
+                if state.external.take().is_none() {
+                    state.apic.accept(vector);
+                }
                 state.stats.injected += 1;
                 Event::interrupt(vector).inject();
                 delivered = true;
@@ -120,8 +125,10 @@ fn post(vp: &Vp, ipi: Ipi, level: bool) {
         Delivery::Nmi => vp.posted.post_nmi(),
         Delivery::Init => vp.posted.post_init(),
         Delivery::Startup => vp.posted.post_startup(ipi.vector),
-        // A partition has no SMM, and ExtINT needs the 8259A that the root would have.
-        Delivery::Smi | Delivery::ExtInt => false,
+        // The 8259A is the VMM's: it gives the vector.
+        Delivery::ExtInt => vp.posted.post_external(ipi.vector),
+        // A partition has no SMM.
+        Delivery::Smi => false,
     };
 }
 

@@ -63,6 +63,8 @@ pub struct State {
     /// To be delivered at the next entry, before anything else.
     pub event: Option<Event>,
     pub nmi: bool,
+    /// An interrupt of the VMM's 8259A, by its vector.
+    pub external: Option<u8>,
     /// The VP's TSC less the LP's.
     pub tsc_offset: u64,
     pub tsc_adjust: u64,
@@ -150,6 +152,7 @@ pub fn create(lp: &Lp, number: u64, index: u64, run_spa: u64) -> Answer<u64> {
         activity: if bsp { Activity::Active } else { Activity::WaitForSipi },
         event: None,
         nmi: false,
+        external: None,
         tsc_offset: *tsc_offset,
         tsc_adjust: 0,
         vpid: FIRST_VPID + (child.index() * MAX_VPS + index) as u16,
@@ -296,6 +299,7 @@ impl State {
         self.gpr = config().child_rules.reset();
         self.event = None;
         self.nmi = false;
+        self.external = None;
     }
 
     /// The state after the SIPI with that vector. The VMCS is current.

@@ -92,14 +92,19 @@ pub struct Events {
     pub nmi: bool,
     pub init: bool,
     pub startup: Option<u8>,
+    /// An interrupt of a PIC, which has acknowledged it.
+    pub external: Option<u8>,
 }
 
 const ANY: u64 = 1 << 0;
 const NMI: u64 = 1 << 1;
 const INIT: u64 = 1 << 2;
 const STARTUP: u64 = 1 << 3;
+const EXTERNAL: u64 = 1 << 4;
 /// Bits 8 to 15: vector of the last STARTUP.
 const STARTUP_VECTOR: u32 = 8;
+/// Bits 16 to 23: vector of the last EXTERNAL.
+const EXTERNAL_VECTOR: u32 = 16;
 
 /// A VP's letter box.
 #[derive(Debug, Default)]
@@ -158,9 +163,17 @@ impl Posted {
     }
 
     pub fn post_startup(&self, vector: u8) -> bool {
+        self.post_with(STARTUP, STARTUP_VECTOR, vector)
+    }
+
+    pub fn post_external(&self, vector: u8) -> bool {
+        self.post_with(EXTERNAL, EXTERNAL_VECTOR, vector)
+    }
+
+    fn post_with(&self, event: u64, shift: u32, vector: u8) -> bool {
         let add = |events| {
-            let kept = events & !(0xff << STARTUP_VECTOR);
-            Some(kept | STARTUP | ANY | u64::from(vector) << STARTUP_VECTOR)
+            let kept = events & !(0xff << shift);
+            Some(kept | event | ANY | u64::from(vector) << shift)
         };
         // The closure never gives None: there is always an old value.
         self.events.fetch_update(SeqCst, SeqCst, add).is_ok_and(|old| old == 0)
@@ -186,6 +199,7 @@ impl Posted {
             nmi: events & NMI != 0,
             init: events & INIT != 0,
             startup: (events & STARTUP != 0).then_some((events >> STARTUP_VECTOR) as u8),
+            external: (events & EXTERNAL != 0).then_some((events >> EXTERNAL_VECTOR) as u8),
         }
     }
 }

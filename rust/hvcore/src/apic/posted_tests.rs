@@ -106,8 +106,14 @@ fn posting() {
     assert_eq!(a.write(EOI, 0, 0), Effect::Eoi { level: None });
     assert!(posted.post_startup(0x12));
     assert!(!posted.post_init() && !posted.post_startup(0x98) && !posted.post_startup(0x99));
-    let start = Events { nmi: false, init: true, startup: Some(0x99) };
+    let start = Events { init: true, startup: Some(0x99), ..Events::default() };
     assert_eq!(posted.drain(&mut a), start);
+    // The 8259A's does not pass the APIC.
+    posted.post_external(8);
+    posted.post_startup(0x12);
+    let both = Events { external: Some(8), startup: Some(0x12), ..Events::default() };
+    assert_eq!(posted.drain(&mut a), both);
+    assert_eq!(a.pending(), Some(0x41));
 }
 
 /// Each vector that is posted arrives, also while the VP drains.
