@@ -14,13 +14,14 @@ use crate::hvabi::MAX_VPS;
 use crate::tlfs::{
     hvcall::{
         self as tlfs, code, cpuid_flags, translate_flags as flags, translate_result, CpuidLeaf,
-        Input, InputAssertInterrupt, InputCpuidValues, InputGetProperty, InputGetPropertyEx,
-        InputInterceptResult, InputSetProperty, InputTranslate, Interrupt, OutputTranslate,
-        PropertyBank,
+        Input, InputAccessStates, InputAssertInterrupt, InputCpuidValues, InputGetProperty,
+        InputGetPropertyEx, InputInterceptResult, InputSetProperty, InputTranslate, Interrupt,
+        OutputTranslate, PropertyBank,
     },
     mshv::RootHvcall,
     pod::{self, Pod},
     processor::Cpuid,
+    property::code as property,
     register::{InputVpRegisters, RegisterAssoc, RegisterValue, VP_INDEX_ANY},
     state::View,
     status::{HvResult, HvStatus},
@@ -171,6 +172,7 @@ fn call(target: &mut Target<'_>, code: u16, input: Input<'_>, output: &mut Outpu
                 .and_then(|input| intercept::install(partition, &input)),
         ),
         code::REGISTER_INTERCEPT_RESULT => simple(register_result(partition, input)),
+        code::GET_GPA_PAGES_ACCESS_STATES => access_states(partition, input, output),
         code::GET_VP_CPUID_VALUES => cpuid_values(partition, input, output),
         code::GET_PARTITION_PROPERTY => match partition.setup.lock() {
             Ok(setup) => simple(get_property(&setup, input, output)),
@@ -219,6 +221,12 @@ fn set_property(partition: &Partition, setup: &mut Setup, input: Input<'_>) -> H
     setup
         .properties
         .set(input.property_code, input.property_value, setup.initialized)?;
+    if input.property_code == property::GPA_PAGE_ACCESS_TRACKING {
+        partition.track(input.property_value != 0)?;
+    }
+    if input.property_code == property::TIME_FREEZE {
+        partition.freeze(input.property_value != 0)?;
+    }
     partition
         .installed
         .set_msr_action(setup.properties.unimplemented_msr_action);
@@ -301,6 +309,25 @@ pub(super) fn each_vp(
     (0..MAX_VPS as u32)
         .filter_map(|index| partition.vp(index))
         .try_for_each(|vp| work(vp))
+}
+
+fn access_states(partition: &Partition, input: Input<'_>, output: &mut Output<'_>) -> Done {
+    // Nothing follows the head.
+    let states = input.rep::<InputAccessStates, [u8; 0]>().and_then(|found| {
+        output.wanted()?;
+        let (header, count) = found;
+        partition.access_states(
+            header.gpa_page_number,
+            u64::from(count),
+            header.flags,
+            |page, state| output.put(page, &state),
+        )?;
+        Ok(count)
+    });
+    match states {
+        Ok(count) => (count, Ok(())),
+        Err(status) => (0, Err(status)),
+    }
 }
 
 fn cpuid_values(partition: &Partition, input: Input<'_>, output: &mut Output<'_>) -> Done {

@@ -6,8 +6,10 @@
 //! |---|---|
 //! | [`partition`] | a partition and its file |
 //! | [`vp`], [`run`] | a VP and its file, and how it runs |
+//! | [`freeze`] | time that stands still |
 //! | [`registers`], [`register_page`], [`vp_state`] | state of a VP, read and written |
 //! | [`region`], [`guest`] | memory of a partition, and reading it as the VP would |
+//! | [`tracking`] | which of its pages a partition touched |
 //! | [`interrupt`], [`routing`], [`irqfd`] | interrupts for a partition |
 //! | [`ioeventfd`] | writes of a partition that become events |
 //! | [`intercept`] | what of a VP its program decides: CPUID, MSRs, exceptions |
@@ -42,6 +44,7 @@
 //! has an `Arc<Partition>` too: they end when the partition's own file is closed, as the kernel's
 //! driver has it.
 
+mod freeze;
 mod guest;
 mod hvcall;
 mod intercept;
@@ -56,6 +59,7 @@ mod registers;
 mod registry;
 mod routing;
 mod run;
+mod tracking;
 mod user;
 mod vp;
 mod vp_state;

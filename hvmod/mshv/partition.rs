@@ -21,19 +21,15 @@ use crate::{
         killable::Killable,
     },
     tlfs::{
-        mshv::{
-            self as uapi, pt_flags, CreatePartition, CreatePartitionV2, GpapAccessBitmap,
-            UserMemRegion,
-        },
+        mshv::{self as uapi, pt_flags, CreatePartition, CreatePartitionV2, UserMemRegion},
         property::Properties,
-        status::HvStatus,
     },
 };
 use core::ffi::CStr;
 use kernel::{
     new_mutex,
     prelude::*,
-    sync::{Arc, Mutex, SetOnce},
+    sync::{atomic::Atomic, Arc, Mutex, SetOnce},
 };
 
 /// What one call on the partition's file at a time may change.
@@ -46,6 +42,8 @@ pub(super) struct Setup {
 #[pin_data(PinnedDrop)]
 pub(crate) struct Partition {
     id: PartitionId,
+    /// The property TIME_FREEZE.
+    pub(super) frozen: Atomic<bool>,
     vps: [SetOnce<Arc<Vp>>; MAX_VPS],
     pub(super) setup: Killable<Setup>,
     #[pin]
@@ -71,6 +69,7 @@ impl Partition {
             Arc::pin_init(
                 pin_init!(Self {
                     id,
+                    frozen: Atomic::new(false),
                     vps: [const { SetOnce::new() }; MAX_VPS],
                     setup,
                     regions <- new_mutex!(Regions::new()),
@@ -130,27 +129,14 @@ impl Partition {
                 return Err(EIO);
             }
             self.regions.lock().check_free(&request)?;
-            // `setup` is locked, so nobody maps anything else meanwhile.
-            let region = region::map(self.id, request)?;
+            // `setup` is locked, so nobody maps anything else meanwhile, nor starts tracking.
+            let tracked = self.regions.lock().is_tracked();
+            let region = region::map(self.id, request, tracked)?;
             self.regions.lock().add(self.id, region)?;
         }
         let bytes = self.regions.lock().bytes();
         registry::set_shared_bytes(self.id, bytes);
         Ok(0)
-    }
-
-    /// hvcore does not tell which pages a VP touched.
-    fn access_bitmap(&self, arg: usize) -> Result<isize> {
-        let args = user::read::<GpapAccessBitmap>(arg)?;
-        if args.access_type >= uapi::GPAP_ACCESS_TYPE_COUNT
-            || args.access_op >= uapi::GPAP_ACCESS_OP_COUNT
-            || args.rsvd != [0; 6]
-            || args.page_count == 0
-            || args.bitmap_ptr == 0
-        {
-            return Err(EINVAL);
-        }
-        Err(user::error(HvStatus::INVALID_HYPERCALL_CODE.errno()))
     }
 }
 

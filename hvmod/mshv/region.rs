@@ -2,7 +2,7 @@
 
 //! Memory of a partition: regions of user memory mapped at guest physical addresses.
 
-use super::user;
+use super::{tracking::Tracking, user};
 use crate::{
     hvabi::call::{map_flags, LIST_ITEMS},
     hypercall::{self, PartitionId},
@@ -62,6 +62,18 @@ impl Request {
 pub(super) struct Region {
     request: Request,
     memory: PinnedPages,
+    /// While accesses are tracked.
+    tracking: Option<Tracking>,
+}
+
+/// What an access to memory that caused an exit met.
+pub(super) enum Access {
+    /// Nothing is mapped there.
+    Nothing,
+    /// The region does not allow it.
+    Denied,
+    /// It is allowed, and will succeed if it is tried again.
+    Allowed,
 }
 
 impl Region {
@@ -77,6 +89,49 @@ impl Region {
 
     pub(super) fn writable(&self) -> bool {
         self.request.flags & mem_flags::WRITABLE != 0
+    }
+
+    fn executable(&self) -> bool {
+        self.request.flags & mem_flags::EXECUTABLE != 0
+    }
+
+    /// Begins tracking, which is to unmap everything, or ends it.
+    fn track(&mut self, partition: PartitionId, on: bool) -> Result {
+        let tracking = match on {
+            true => Some(Tracking::new(self.memory.len())?),
+            false => None,
+        };
+        self.unmap(partition, self.request.pages);
+        let before = core::mem::replace(&mut self.tracking, tracking);
+        if !on {
+            if let Err(error) = self.map(partition) {
+                // Pages go on to be mapped when they are touched.
+                self.tracking = before;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Maps a page that is tracked, since it is touched.
+    fn touch(&mut self, partition: PartitionId, pfn: u64, write: bool) -> Result {
+        let page = (pfn - self.request.guest_pfn) as usize;
+        let executable = self.executable();
+        let Some(tracking) = &mut self.tracking else {
+            return Ok(());
+        };
+        let mut flags = 0;
+        if tracking.touch(page, write) {
+            flags |= map_flags::WRITE;
+        }
+        if executable {
+            flags |= map_flags::EXECUTE;
+        }
+        // It may be there already, and not writable. That another LP remembers this does no harm.
+        let gpa = pfn * PAGE_SIZE;
+        hypercall::gpa_unmap(partition, gpa, 1);
+        hypercall::gpa_map(partition, gpa, &[self.memory.spa(page)], flags)
+            .map_err(|(error, _)| error)
     }
 
     /// Maps the pages from `index` on that one hypercall takes. Gives their number.
@@ -158,26 +213,74 @@ impl Region {
 }
 
 /// All regions of a partition. No two overlap.
-pub(super) struct Regions(KVec<Region>);
+pub(super) struct Regions {
+    list: KVec<Region>,
+    /// Accesses are tracked, in every region.
+    tracked: bool,
+}
 
 impl Regions {
     pub(super) const fn new() -> Self {
-        Self(KVec::new())
+        Self {
+            list: KVec::new(),
+            tracked: false,
+        }
+    }
+
+    pub(super) fn is_tracked(&self) -> bool {
+        self.tracked
+    }
+
+    /// Starts tracking in every region, or stops it; an error leaves it on.
+    pub(super) fn track(&mut self, partition: PartitionId, on: bool) -> Result {
+        if self.tracked == on {
+            return Ok(());
+        }
+        self.tracked = true;
+        for region in self.list.iter_mut() {
+            region.track(partition, on)?;
+        }
+        self.tracked = on;
+        Ok(())
+    }
+
+    /// First page number, number of pages and tracking of each region.
+    pub(super) fn tracked(&mut self) -> impl Iterator<Item = (u64, u64, &mut Tracking)> {
+        self.list.iter_mut().filter_map(|region| {
+            let Region {
+                request, tracking, ..
+            } = region;
+            Some((request.guest_pfn, request.pages, tracking.as_mut()?))
+        })
+    }
+
+    /// An access caused an exit: bits of `access` are read, write, execute.
+    pub(super) fn access(&mut self, partition: PartitionId, gpa: u64, access: u8) -> Access {
+        let pfn = gpa / PAGE_SIZE;
+        let Some(region) = self.list.iter_mut().find(|r| r.contains(pfn)) else {
+            return Access::Nothing;
+        };
+        let write = access & 2 != 0;
+        let denied = write && !region.writable() || access & 4 != 0 && !region.executable();
+        if denied || region.touch(partition, pfn, write).is_err() {
+            return Access::Denied;
+        }
+        Access::Allowed
     }
 
     /// Bytes that are mapped.
     pub(super) fn bytes(&self) -> u64 {
-        self.0.iter().map(|r| r.request.pages * PAGE_SIZE).sum()
+        self.list.iter().map(|r| r.request.pages * PAGE_SIZE).sum()
     }
 
     /// The region that `gpa` lies in.
     pub(super) fn find(&self, gpa: u64) -> Option<&Region> {
-        self.0.iter().find(|r| r.contains(gpa / PAGE_SIZE))
+        self.list.iter().find(|r| r.contains(gpa / PAGE_SIZE))
     }
 
     /// EEXIST if `request` overlaps with what is there.
     pub(super) fn check_free(&self, request: &Request) -> Result {
-        if self.0.iter().any(|r| r.overlaps(request)) {
+        if self.list.iter().any(|r| r.overlaps(request)) {
             return Err(EEXIST);
         }
         Ok(())
@@ -185,28 +288,28 @@ impl Regions {
 
     /// Adds a region that [`map`] made.
     pub(super) fn add(&mut self, partition: PartitionId, region: Region) -> Result {
-        if let Err(error) = self.0.reserve(1, GFP_KERNEL) {
+        if let Err(error) = self.list.reserve(1, GFP_KERNEL) {
             region.unmap(partition, region.request.pages);
             return Err(error.into());
         }
-        self.0.push_within_capacity(region).map_err(|_| ENOMEM)
+        self.list.push_within_capacity(region).map_err(|_| ENOMEM)
     }
 
     /// Takes out the region that `request` names exactly: ENOENT, EINVAL.
     pub(super) fn take(&mut self, request: &Request) -> Result<Region> {
         let index = self
-            .0
+            .list
             .iter()
             .position(|r| r.contains(request.guest_pfn))
             .ok_or(ENOENT)?;
-        let found = &self.0[index].request;
+        let found = &self.list[index].request;
         if found.user_address != request.user_address
             || found.guest_pfn != request.guest_pfn
             || found.pages != request.pages
         {
             return Err(EINVAL);
         }
-        self.0.remove(index).map_err(|_| ENOENT)
+        self.list.remove(index).map_err(|_| ENOENT)
     }
 
     /// Copies guest memory; `None` where there is none.
@@ -219,7 +322,9 @@ impl Regions {
 }
 
 /// Pins and maps user memory.
-pub(super) fn map(partition: PartitionId, request: Request) -> Result<Region> {
+///
+/// If accesses are `tracked`, pages are mapped when they are touched.
+pub(super) fn map(partition: PartitionId, request: Request, tracked: bool) -> Result<Region> {
     match pin::kind(request.user_address, request.pages * PAGE_SIZE) {
         Kind::Nothing => return Err(EINVAL),
         // hvcore gives a child memory only, no devices.
@@ -228,8 +333,18 @@ pub(super) fn map(partition: PartitionId, request: Request) -> Result<Region> {
     }
     let writable = request.flags & mem_flags::WRITABLE != 0;
     let memory = PinnedPages::new(request.user_address, request.pages as usize, writable)?;
-    let region = Region { request, memory };
-    region.map(partition)?;
+    let tracking = match tracked {
+        true => Some(Tracking::new(memory.len())?),
+        false => None,
+    };
+    let region = Region {
+        request,
+        memory,
+        tracking,
+    };
+    if !tracked {
+        region.map(partition)?;
+    }
     Ok(region)
 }
 

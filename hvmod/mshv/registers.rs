@@ -57,7 +57,11 @@ impl State {
                 groups,
             )
             .0,
-        )
+        )?;
+        if groups & group::TIME != 0 {
+            self.show_clock();
+        }
+        Ok(())
     }
 
     /// Stores groups of registers.
@@ -286,6 +290,9 @@ fn store(
         needs.groups,
     );
     if status == Status::Ok {
+        if needs.groups & group::TIME != 0 {
+            state.set_clock();
+        }
         return Ok(());
     }
     let group = 1u64.checked_shl(fault as u32).unwrap_or(0);

@@ -5,6 +5,7 @@
 use super::{
     guest,
     partition::Partition,
+    region::Access,
     user,
     vp::{idle, State, Vp},
 };
@@ -55,7 +56,7 @@ fn run<'a>(partition: &Partition, vp: &'a Vp) -> Result<MutexGuard<'a, State>> {
         if !hypercall::core_alive() {
             return Err(ENODEV);
         }
-        if state.local.explicit_suspend {
+        if state.local.explicit_suspend || partition.is_frozen() {
             state = sleep(vp, state, None)?;
             continue;
         }
@@ -178,14 +179,19 @@ fn after(partition: &Partition, vp: &Vp, state: &mut State) -> Next {
             }
         }
         ExitKind::Port | ExitKind::Memory => {
+            if kind == ExitKind::Memory {
+                let (gpa, access) = (state.run.gpa, state.run.access);
+                match partition.regions.lock().access(partition.id(), gpa, access) {
+                    Access::Allowed => return Next::Again,
+                    Access::Denied => mapped = true,
+                    Access::Nothing => {}
+                }
+            }
             if message::wants_instruction(&state.run, kind) {
                 instruction = guest::instruction(partition, &state.run);
             }
-            if kind == ExitKind::Memory {
-                if partition.ring_doorbell(state, &instruction) {
-                    return Next::Again;
-                }
-                mapped = partition.regions.lock().find(state.run.gpa).is_some();
+            if kind == ExitKind::Memory && !mapped && partition.ring_doorbell(state, &instruction) {
+                return Next::Again;
             }
         }
         ExitKind::Cpuid => match partition.answer_cpuid(vp, state) {

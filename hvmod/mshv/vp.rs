@@ -3,6 +3,7 @@
 //! A VP and its file.
 
 use super::{
+    freeze::Clock,
     hvcall::{self, Target},
     partition::{Partition, Setup},
     register_page::RegisterPage,
@@ -81,6 +82,8 @@ pub(super) struct State {
     pub(super) cpuid: KVec<CpuidResult>,
     /// The next entry is behind an instruction: see [`orders::RETIRED`](crate::hvabi::vp::orders::RETIRED).
     pub(super) retired: bool,
+    /// While the partition's time stands still.
+    pub(super) frozen: Option<Clock>,
 }
 
 /// A virtual processor.
@@ -117,6 +120,7 @@ impl Vp {
             message: KBox::new(Message::none(), GFP_KERNEL_ACCOUNT)?,
             cpuid: KVec::new(),
             retired: false,
+            frozen: None,
         };
         let calls = Killable::new(())?;
         let waiter = Waiter::new()?;

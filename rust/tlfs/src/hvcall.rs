@@ -148,6 +148,13 @@ pod_struct! {
         pub reserved: u32,
         pub padding: u32,
     }
+    /// `struct hv_input_get_gpa_pages_access_state`.
+    pub struct InputAccessStates {
+        pub partition_id: u64,
+        /// See [`access_state_flags`].
+        pub flags: u64,
+        pub gpa_page_number: u64,
+    }
     /// `struct hv_cpuid_leaf_info`.
     pub struct CpuidLeaf {
         pub eax: u32,
@@ -155,6 +162,21 @@ pod_struct! {
         pub xfem: u64,
         pub xss: u64,
     }
+}
+
+/// Bits of [`InputAccessStates::flags`]: what to do to each page.
+pub mod access_state_flags {
+    pub const CLEAR_ACCESSED: u64 = 1 << 0;
+    pub const SET_ACCESSED: u64 = 1 << 1;
+    pub const CLEAR_DIRTY: u64 = 1 << 2;
+    pub const SET_DIRTY: u64 = 1 << 3;
+    pub const VALID: u64 = 15;
+}
+
+/// Bits of `union hv_gpa_page_access_state`: how a page was found.
+pub mod access_state {
+    pub const ACCESSED: u8 = 1 << 0;
+    pub const DIRTY: u8 = 1 << 1;
 }
 
 /// Bits of [`InputCpuidValues::flags`].

@@ -92,6 +92,11 @@ pub mod ioeventfd_flags {
 /// [`GpapAccessBitmap::access_type`] and `access_op` from these up are not valid.
 pub const GPAP_ACCESS_TYPE_COUNT: u8 = 2;
 pub const GPAP_ACCESS_OP_COUNT: u8 = 3;
+/// [`GpapAccessBitmap::access_type`], besides 0 for accessed pages.
+pub const GPAP_ACCESS_TYPE_DIRTY: u8 = 1;
+/// [`GpapAccessBitmap::access_op`], besides 0 for none.
+pub const GPAP_ACCESS_OP_CLEAR: u8 = 1;
+pub const GPAP_ACCESS_OP_SET: u8 = 2;
 
 /// [`GetSetVpState::type_`].
 pub mod vp_state {

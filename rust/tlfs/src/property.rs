@@ -70,6 +70,7 @@ pub struct Properties {
     pub synthetic_features: u64,
     pub unimplemented_msr_action: u64,
     pub time_freeze: u64,
+    pub access_tracking: u64,
     pub processors_per_socket: u64,
     /// Banks that the VMM wants disabled.
     pub disabled_features: [u64; 2],
@@ -117,7 +118,8 @@ impl Properties {
             code::UNIMPLEMENTED_MSR_ACTION => self.unimplemented_msr_action,
             code::TIME_FREEZE => self.time_freeze,
             code::PROCESSORS_PER_SOCKET => self.processors_per_socket,
-            code::GPA_PAGE_ACCESS_TRACKING | code::SUSPEND => 0,
+            code::GPA_PAGE_ACCESS_TRACKING => self.access_tracking,
+            code::SUSPEND => 0,
             code::PROCESSOR_FEATURES0 => machine.features[0] & !self.disabled_features[0],
             code::PROCESSOR_FEATURES1 => machine.features[1] & !self.disabled_features[1],
             code::PROCESSOR_XSAVE_FEATURES => machine.xsave_features & !self.disabled_xsave,
@@ -157,9 +159,10 @@ impl Properties {
                 range(value <= 1)?;
                 self.time_freeze = value;
             }
-            // Off is what it is.
-            code::GPA_PAGE_ACCESS_TRACKING if value == 0 => {}
-            code::GPA_PAGE_ACCESS_TRACKING => return Err(HvStatus::OPERATION_DENIED),
+            code::GPA_PAGE_ACCESS_TRACKING => {
+                range(value <= 1)?;
+                self.access_tracking = value;
+            }
             code::PROCESSOR_FEATURES0
             | code::PROCESSOR_FEATURES1
             | code::PROCESSOR_XSAVE_FEATURES

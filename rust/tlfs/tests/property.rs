@@ -74,8 +74,16 @@ fn early_properties() {
         Err(HvStatus::PROPERTY_VALUE_OUT_OF_RANGE)
     );
     assert_eq!(
+        properties.set(code::GPA_PAGE_ACCESS_TRACKING, 2, true),
+        Err(HvStatus::PROPERTY_VALUE_OUT_OF_RANGE)
+    );
+    assert_eq!(
         properties.set(code::GPA_PAGE_ACCESS_TRACKING, 1, true),
-        Err(HvStatus::OPERATION_DENIED)
+        Ok(())
+    );
+    assert_eq!(
+        properties.get(&machine, code::GPA_PAGE_ACCESS_TRACKING),
+        Ok(1)
     );
 }
 
