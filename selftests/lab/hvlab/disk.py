@@ -58,7 +58,8 @@ class Disks:
         self.out = directory / "out.img"
         self.tree = directory / "put.tree"
 
-    def make(self, command, puts, gets, grub, terminal=None):
+    def make(self, command, puts, gets, grub, terminal=None, enter=None):
+        """`enter` is a script that runs the command, in another user space."""
         lab = self.tree / "lab"
         lab.mkdir(parents=True)
         (self.tree / "put").mkdir()
@@ -73,8 +74,12 @@ class Disks:
             body = command[0]
         else:
             body = "exec " + shlex.join(command)
-        (lab / "command").write_text(f"#!/bin/sh\n{body}\n")
-        (lab / "command").chmod(0o755)
+        scripts = {"command": f"#!/bin/sh\n{body}\n"}
+        if enter:
+            scripts = {"command": enter, "inside": scripts["command"]}
+        for name, text in scripts.items():
+            (lab / name).write_text(text)
+            (lab / name).chmod(0o755)
         (lab / "get").write_text("".join(f"{path}\n" for path in gets))
         (lab / "grub.cfg").write_text(grub)
         (lab / "seed").write_bytes(os.urandom(512))

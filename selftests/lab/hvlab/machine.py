@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 
-from . import bochs, cache, checkpoint, image, root
+from . import bochs, cache, checkpoint, debian, image, root
 from . import disk as disks
 from .cache import LabError
 
@@ -47,6 +47,7 @@ class Machine:
         for path in (self.console, self.output):
             path.touch()
         self.terminal = None  # the command's line, when somebody types at it
+        self.root = debian.image(arguments.root) if arguments.root else None
 
     def command_line(self):
         return f"{COMMAND_LINE} {self.timing()} {self.append}".strip()
@@ -89,7 +90,8 @@ class Bochs(Machine):
         self.debugger = arguments.debugger
         self.fresh = arguments.fresh
         self.saved = checkpoint.Checkpoint(self.home.name, self.images.name, self.model, self.cpus,
-                                           self.memory, self.command_line())
+                                           self.memory, self.command_line(),
+                                           *([self.root.parent.name] if self.root else []))
         if not self.home.is_dir():
             raise LabError(f"Bochs is not built: run {cache.LAB}/build")
         if self.model not in MODELS and self.model not in self.offered():
@@ -113,6 +115,11 @@ class Bochs(Machine):
         # A link of this run's own, since Bochs keeps its lock beside the image.
         boot = self.place / "boot.img"
         boot.symlink_to(self.images / "boot.iso")
+        root_disk = []
+        if self.root:
+            shown = self.place / "root.img"
+            shown.symlink_to(self.root)
+            root_disk = [disk("ata1-slave", shown, debian.MODEL, "volatile")]
         lines = [
             # A restored machine must hear of the parts before their settings.
             "plugin_ctrl: unmapped=true, biosdev=true, speaker=false, extfpuirq=true, "
@@ -132,6 +139,7 @@ class Bochs(Machine):
             disk("ata0-master", boot, "LABBOOT", "volatile"),
             disk("ata0-slave", self.place / "put.img", "LABPUT", "flat"),
             disk("ata1-master", self.place / "out.img", "LABOUT", "flat"),
+            *root_disk,
             f"com1: enabled=1, mode=file, dev={self.console}",
             f"com2: enabled=1, {output}",
             "port_e9_hack: enabled=1",
@@ -195,7 +203,8 @@ class Qemu(Machine):
                 "-debugcon", f"file:{self.place}/debug.log"]
         for index, (name, path, options) in enumerate((
                 ("LABBOOT", self.images / "boot.iso", ",snapshot=on"),
-                ("LABPUT", self.place / "put.img", ""), ("LABOUT", self.place / "out.img", ""))):
+                ("LABPUT", self.place / "put.img", ""), ("LABOUT", self.place / "out.img", ""),
+                *([(debian.MODEL, self.root, ",snapshot=on")] if self.root else []))):
             argv += ["-drive", f"if=none,id=disk{index},format=raw,file={path}{options}",
                      "-device", f"ide-hd,drive=disk{index},model={name},bus=ide.{index // 2},"
                      f"unit={index % 2}"]

@@ -5,7 +5,7 @@ import argparse
 import concurrent.futures
 import os
 
-from . import bochs, cache, image, kernel, qemu, root
+from . import bochs, cache, debian, image, kernel, qemu, root
 from .cache import LabError
 
 
@@ -14,6 +14,8 @@ def main():
     parser.add_argument("--kernel", metavar="SERIES", action="append",
                         help="kernel series to build, such as 7.2; may be given again "
                         "(default: the newest that the archive offers)")
+    parser.add_argument("--root", choices=sorted(debian.ROOTS), action="append", default=[],
+                        help="also a larger user space for the machines, on a disk of its own")
     parser.add_argument("--update", action="store_true",
                         help="look for newer packages in the archive")
     arguments = parser.parse_args()
@@ -40,6 +42,10 @@ def main():
         for series in wanted:
             image.build(cache.Stage(progress, 4, "image"), series)
         qemu.build(cache.Stage(progress, 5, "qemu"))
+    # Beside other builds: nothing else needs it, and it takes minutes.
+    with cache.lock("debian"):
+        for name in arguments.root:
+            debian.build(cache.Stage(progress, 5, name), name)
     progress.say(progress.total, f"the lab is ready, with kernel {', '.join(wanted)}")
 
 
