@@ -56,6 +56,10 @@ GUEST_CODE(64, timer,
 GUEST_CODE(64, busy, APIC_ENABLE "sti\n" "1: incq 0x4008\n" "jmp 1b\n");
 GUEST_CODE(64, sleeps_forever, "cli\n" "hlt\n" "outb %al, $0x14\n");
 
+/* With the local APIC off: what the 8259A's interrupts are for. */
+GUEST_CODE(64, legacy, "mov $0xfee00000, %ebp\n" "outb %al, $0x10\n" "sti\n" "hlt\n" "cli\n" "outb %al, $0x11\n"
+	"nop\n" "outb %al, $0x12\n" "sti\n" "nop\n" "cli\n" "outb %al, $0x13\n");
+
 static int assert_interrupt(struct partition *p, uint32_t vector, uint32_t control)
 {
 	struct hv_assert_interrupt in = { .vector = vector, .control = control };
@@ -100,6 +104,36 @@ static void *later_by_eventfd(void *argument)
 
 	pause_ms(20);
 	return (void *)(long)(write(*(int *)argument, &one, sizeof(one)) != sizeof(one));
+}
+
+static int assert_external(struct partition *p, uint32_t type, uint32_t vector)
+{
+	struct hv_assert_interrupt in = { .type = type, .vector = vector };
+
+	return hypercall(p->fd, HV_ASSERT_VIRTUAL_INTERRUPT, 0, &in, sizeof(in), NULL, 0);
+}
+
+/* ExtINT, and LINT0 as the PC wires it: the vector is the VMM's, the APIC has no part in it. */
+static void by_8259a(void)
+{
+	const int extint = 7, lint0 = 8;
+	struct partition p;
+
+	begin(&p, legacy, legacy_end);
+	set_gate(&p, 8, 0x800);
+	port(&p, 0x10, "the local APIC stays off");
+	skip_instruction(&p);
+	tap(!assert_external(&p, extint, 8), "ExtINT is asserted, with a vector below 16");
+	port(&p, 0x11, "it ends HLT");
+	tap_equal("and was handled once", *guest_u64(&p, RESULTS), 1);
+	skip_instruction(&p);
+	tap(!assert_external(&p, lint0, 0x40), "LINT0 is asserted while interrupts are off");
+	port(&p, 0x12, "it waits");
+	tap_equal("and is not handled", *guest_u64(&p, RESULTS), 1);
+	skip_instruction(&p);
+	port(&p, 0x13, "the guest takes interrupts");
+	tap_equal("and handled it", *guest_u64(&p, RESULTS), 2);
+	partition_close(&p);
 }
 
 static void by_hypercall(void)
@@ -250,6 +284,7 @@ static void signals(void)
 int main(void)
 {
 	need_partitions();
+	by_8259a();
 	by_hypercall();
 	level();
 	by_irqfd();

@@ -16,7 +16,10 @@
 #define HV_GET_VP_REGISTERS		0x0050
 #define HV_SET_VP_REGISTERS		0x0051
 #define HV_TRANSLATE_VIRTUAL_ADDRESS	0x0052
+#define HV_REGISTER_INTERCEPT_RESULT	0x0091
 #define HV_ASSERT_VIRTUAL_INTERRUPT	0x0094
+#define HV_GET_GPA_ACCESS_STATES	0x00c9
+#define HV_GET_VP_CPUID_VALUES		0x00f4
 #define HV_CREATE_PARTITION		0x0040	/* never passed through */
 
 /* Names of registers. */
@@ -55,6 +58,9 @@
 #define HV_MSG_INVALID_REGISTER		0x80000020
 #define HV_MSG_UNRECOVERABLE		0x80000021
 #define HV_MSG_IO_PORT			0x80010000
+#define HV_MSG_MSR			0x80010001
+#define HV_MSG_CPUID			0x80010002
+#define HV_MSG_EXCEPTION		0x80010003
 #define HV_MSG_APIC_EOI			0x80010004
 #define HV_MSG_HALT			0x80010007
 
@@ -119,6 +125,58 @@ struct hv_translated {
 	uint64_t gpa_page;
 };
 
+/* Properties. */
+#define HV_PROP_GPA_ACCESS_TRACKING	0x00050005
+#define HV_PROP_UNIMPLEMENTED_MSR	0x00050017
+
+struct hv_set_property {
+	uint64_t partition_id;
+	uint32_t code;
+	uint32_t padding;
+	uint64_t value;
+};
+
+/* Intercepts: types, and the access that is wanted, 0 to take one back. */
+enum { HV_TYPE_PORT, HV_TYPE_MSR, HV_TYPE_CPUID, HV_TYPE_EXCEPTION, HV_TYPE_MSR_INDEX = 12 };
+
+struct hv_install_intercept {
+	uint64_t partition_id;
+	uint32_t access;	/* bit 0 read, 1 write, 2 execute */
+	uint32_t type;
+	uint64_t parameter;
+};
+
+struct hv_cpuid_result {
+	uint64_t partition_id;
+	uint32_t vp_index;
+	uint32_t type;
+	uint32_t eax;
+	uint32_t ecx;
+	uint8_t subleaf_specific;
+	uint8_t always_override;
+	uint16_t padding;
+	uint32_t values[8];	/* EAX and its mask, EBX, ECX, EDX */
+} __attribute__((packed));
+
+struct hv_cpuid_values {
+	uint64_t partition_id;
+	uint32_t vp_index;
+	uint32_t flags;		/* bit 0 the VP's XCR0, 1 with what was registered */
+	uint32_t reserved[2];
+	struct {
+		uint32_t eax;
+		uint32_t ecx;
+		uint64_t xfem;
+		uint64_t xss;
+	} leaf[2];
+};
+
+struct hv_access_states {
+	uint64_t partition_id;
+	uint64_t flags;		/* bit 0 clear accessed, 1 set, 2 clear dirty, 3 set */
+	uint64_t gpa_page;
+};
+
 struct hv_intercept_header {
 	uint32_t vp_index;
 	uint8_t length : 4;	/* of the instruction */
@@ -146,6 +204,32 @@ struct hv_port_message {
 	uint64_t rcx;
 	uint64_t rsi;
 	uint64_t rdi;
+};
+
+struct hv_msr_message {
+	struct hv_intercept_header header;
+	uint32_t number;
+	uint32_t reserved;
+	uint64_t rdx;
+	uint64_t rax;
+};
+
+struct hv_cpuid_message {
+	struct hv_intercept_header header;
+	uint64_t rax;
+	uint64_t rcx;
+	uint64_t rdx;
+	uint64_t rbx;
+	uint64_t native[4];	/* RAX, RCX, RDX, RBX */
+};
+
+struct hv_exception_message {
+	struct hv_intercept_header header;
+	uint16_t vector;
+	uint8_t info;		/* bit 0 the error code is valid */
+	uint8_t bytes_count;
+	uint32_t error_code;
+	uint64_t parameter;
 };
 
 struct hv_memory_message {
@@ -178,6 +262,9 @@ struct hv_message {
 		struct hv_port_message port;
 		struct hv_memory_message memory;
 		struct hv_eoi_message eoi;
+		struct hv_msr_message msr;
+		struct hv_cpuid_message cpuid;
+		struct hv_exception_message exception;
 		uint8_t payload[240];
 	};
 };
@@ -185,6 +272,9 @@ struct hv_message {
 _Static_assert(sizeof(struct hv_intercept_header) == 40, "");
 _Static_assert(sizeof(struct hv_port_message) == 128, "");
 _Static_assert(sizeof(struct hv_memory_message) == 80, "");
+_Static_assert(sizeof(struct hv_msr_message) == 64, "");
+_Static_assert(sizeof(struct hv_cpuid_message) == 104, "");
+_Static_assert(sizeof(struct hv_cpuid_result) == 60, "");
 _Static_assert(sizeof(struct hv_message) == 256, "");
 _Static_assert(sizeof(struct hv_assoc) == 32, "");
 

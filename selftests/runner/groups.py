@@ -16,6 +16,8 @@ class Group:
     model: str = DEFAULT_MODEL
     memory: int = 2048
     machine: str = "bochs"
+    # A larger user space of the lab, for programs that the small one cannot run.
+    root: str = ""
     # Seconds of processor time; on a machine that nobody else uses, of any time.
     timeout: int = 420
     needs: tuple = ("hvmod.ko", "programs")
@@ -34,7 +36,8 @@ class Group:
 WITH_HVCTL = ("hvmod.ko", "programs", "hvctl")
 
 ABI = [(name, f"./with_hvmod ./{name}")
-       for name in ("abi_ports", "abi_memory", "abi_interrupts", "abi_processor", "abi_smp")]
+       for name in ("abi_ports", "abi_memory", "abi_interrupts", "abi_processor", "abi_smp",
+                    "abi_hypercalls", "abi_intercepts", "abi_tracking")]
 
 ALL = [
     Group("root", [("identity", "./identity.sh"), ("load", "./load.sh 20"),
@@ -49,6 +52,9 @@ ALL = [
     Group("run-stopped", [("stopped", "./run_stopped.sh"), ("terminal", "./with_hvmod ./terminal")], needs=WITH_HVCTL),
     Group("guest", [("guest", "./guest.sh")], cpus=1, needs=WITH_HVCTL, timeout=900),
     Group("guest-2lp", [("guest", "./guest.sh together")], needs=WITH_HVCTL, timeout=900),
+    # Other people's VMMs.
+    Group("qemu", [("mshv_ioctls", "./mshv_ioctls.sh"), ("qemu", "./qemu.sh")],
+          root="full", needs=WITH_HVCTL, timeout=1800),
     Group("devices", [("disks", "./disks.sh")], cpus=1, needs=WITH_HVCTL, timeout=900),
     # As many VPs as LPs, and more.
     Group("guest-smp-1lp", [("guest-smp", "./guest_smp.sh 2")], cpus=1, needs=WITH_HVCTL, timeout=1200),

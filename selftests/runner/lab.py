@@ -27,6 +27,15 @@ def build(report, series):
     return done.returncode == 0
 
 
+def build_root(name):
+    """Build a larger user space of the lab; why not, if that fails."""
+    done = subprocess.run([str(BUILD), "--root", name], stdin=subprocess.DEVNULL, stdout=2,
+                          stderr=subprocess.PIPE, text=True, errors="replace", check=False)
+    if done.returncode:
+        return (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[0]
+    return ""
+
+
 def series_offered():
     """Kernel series that the archive has, newest first; the lab's root must be there."""
     program = ("import sys; sys.path.insert(0, sys.argv[1]); from hvlab import kernel; "
@@ -97,6 +106,8 @@ def run(report, group, soak):
         argv += ["--model", group.model]
     if group.kernel:
         argv += ["--kernel", group.kernel]
+    if group.root:
+        argv += ["--root", group.root]
     argv += ["--", script(group, environment)]
     where = f"{group.model}, " if group.machine == "bochs" else "QEMU without VMX, "
     report.note(f"{group.name}: {where}{group.cpus} LP, {group.memory} MiB"
