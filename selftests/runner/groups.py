@@ -53,7 +53,8 @@ ALL = [
     Group("guest", [("guest", "./guest.sh")], cpus=1, needs=WITH_HVCTL, timeout=900),
     Group("guest-2lp", [("guest", "./guest.sh together")], needs=WITH_HVCTL, timeout=900),
     # Other people's VMMs.
-    Group("qemu", [("mshv_ioctls", "./mshv_ioctls.sh"), ("qemu", "./qemu.sh")],
+    Group("qemu", [("mshv_ioctls", "./mshv_ioctls.sh"),
+                   ("cloud_hypervisor", "./with_hvmod ./cloud_hypervisor"), ("qemu", "./qemu.sh")],
           root="full", needs=WITH_HVCTL, timeout=1800),
     Group("devices", [("disks", "./disks.sh")], cpus=1, needs=WITH_HVCTL, timeout=900),
     # As many VPs as LPs, and more.
