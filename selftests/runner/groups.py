@@ -55,7 +55,7 @@ ALL = [
     # Other people's VMMs.
     Group("qemu", [("mshv_ioctls", "./mshv_ioctls.sh"),
                    ("cloud_hypervisor", "./with_hvmod ./cloud_hypervisor"), ("qemu", "./qemu.sh")],
-          root="full", needs=WITH_HVCTL, timeout=1800),
+          root="full", cpus=1, needs=WITH_HVCTL, timeout=1800),
     Group("devices", [("disks", "./disks.sh")], cpus=1, needs=WITH_HVCTL, timeout=900),
     # As many VPs as LPs, and more.
     Group("guest-smp-1lp", [("guest-smp", "./guest_smp.sh 2")], cpus=1, needs=WITH_HVCTL, timeout=1200),
