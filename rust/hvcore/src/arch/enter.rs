@@ -12,19 +12,20 @@
 
 use core::arch::global_asm;
 
-/// How an attempt to enter a guest ended.
+/// How an attempt to enter a guest ended: what the code below leaves in RAX.
+#[repr(u64)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entered {
     /// The guest ran and exited; the VMCS tells why.
-    Exited,
+    Exited = 0,
     /// An NMI for the root is waiting; the guest did not run.
-    Nmi,
+    Nmi = 1,
     /// VMLAUNCH or VMRESUME failed.
-    Failed,
+    Failed = 2,
 }
 
 extern "C" {
-    fn hvcore_vm_enter(registers: *mut [u64; 16], launched: u64) -> u64;
+    fn hvcore_vm_enter(registers: *mut [u64; 16], launched: u64) -> Entered;
 }
 
 /// Enters the guest of the current VMCS with the given general registers (the order of
@@ -32,12 +33,8 @@ extern "C" {
 #[inline(always)]
 pub fn enter(registers: &mut [u64; 16], launched: bool) -> Entered {
     // SAFETY: host state of the current VMCS is hvcore's own; the function keeps the registers
-    // that the ABI wants kept and touches only `registers` and the stack.
-    match unsafe { hvcore_vm_enter(registers, u64::from(launched)) } {
-        0 => Entered::Exited,
-        1 => Entered::Nmi,
-        _ => Entered::Failed,
-    }
+    // that the ABI wants kept, touches only `registers` and the stack, and returns 0, 1 or 2.
+    unsafe { hvcore_vm_enter(registers, u64::from(launched)) }
 }
 
 global_asm!(
