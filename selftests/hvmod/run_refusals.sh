@@ -54,7 +54,9 @@ refused "memory that is not whole pages" 2 "are not whole MiB" run --kernel vmli
 refused "the last of the memory" 2 "Linux keeps" run --kernel exit.elf --memory $((available - 20))
 check "almost all of the memory is given" sh -c "
 	./hvctl run --kernel exit.elf --memory $((available - 140)) --exit-port --cmdline 3 --timeout 60 </dev/null; [ \$? = 7 ]"
-refused "two processors" 2 "vcpus" run --kernel vmlinuz --vcpus 2
+for number in 0 -1 65 1000000000000 two; do
+	refused "'$number' processors" 2 "--cpus" run --kernel vmlinuz --cpus "$number"
+done
 refused "a command line too long" 2 "shorten --cmdline" run --kernel vmlinuz --cmdline "$(head -c 5000 /dev/zero | tr '\0' x)"
 refused "an unknown option" 2 "--frobnicate" run --kernel vmlinuz --frobnicate
 refused "no kernel" 2 "--kernel" run

@@ -108,7 +108,7 @@ pub struct Run {
 
     /// Virtual processors, 1 to 64
     #[arg(
-        long, visible_alias = "vcpus", value_name = "NUMBER", default_value_t = 1,
+        long, visible_alias = "vcpus", value_name = "NUMBER", default_value_t = 1, allow_hyphen_values = true,
         value_parser = clap::value_parser!(u8).range(1..=hvmod_ioctls::MAX_VPS as i64),
     )]
     pub cpus: u8,
