@@ -6,6 +6,7 @@
 //! them is tested with a scripted one on a machine that has none.
 
 pub mod boot;
+pub mod confine;
 pub mod device;
 pub mod emulate;
 pub mod hypervisor;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 
 use crate::boot::{self, Payload};
+use crate::confine;
 use crate::device::pci::routes::Routes;
 use crate::device::pci::{self, BusFull};
 use crate::device::virtio::VirtioDevice;
@@ -30,6 +31,8 @@ pub struct Config {
     pub processors: u8,
     /// Whether writes to port 0xf4 end the run.
     pub exit_port: bool,
+    /// Whether to give up, once all is set up, what is not needed any more.
+    pub confine: bool,
 }
 
 /// A device, and what to call it in messages.
@@ -136,6 +139,9 @@ impl Vm {
             config.exit_port,
             ending,
         ));
+        if config.confine {
+            confine::process()?;
+        }
         let mut vm = Self {
             threads: Vec::new(),
             machine,
@@ -147,6 +153,7 @@ impl Vm {
                 .name(format!("vp{index}"))
                 .spawn(move || {
                     let watch = Watch(machine);
+                    confine::thread(confine::Thread::Processor);
                     watch.0.run(&mut vp);
                 })?;
             vm.threads.push(thread);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::geteuid;
+use vmm::confine;
 use vmm::machine::Machine;
 use vmm::outcome::{Outcome, Stopper};
 
@@ -32,6 +33,7 @@ pub fn serve(listener: UnixListener, machine: &Arc<Machine>) -> io::Result<()> {
     thread::Builder::new()
         .name("control".into())
         .spawn(move || {
+            confine::thread(confine::Thread::Control);
             // They stay open: their end is how others see that of the run.
             let mut open = Vec::new();
             for stream in listener.incoming().flatten() {

@@ -10,6 +10,7 @@ mod terminal;
 
 use anyhow::{Context, Result};
 use vmm::boot::Payload;
+use vmm::confine;
 use vmm::hypervisor::mshv::{DEVICES, open_device};
 use vmm::machine;
 use vmm::outcome::Outcome;
@@ -47,6 +48,7 @@ fn run(args: &args::Run) -> Result<Outcome> {
         memory: args.memory,
         processors: args.cpus,
         exit_port: args.exit_port,
+        confine: !args.unconfined,
     };
     // What the user can put right without a hypervisor comes first.
     preflight::files(&config.payload)?;
@@ -75,6 +77,7 @@ fn run(args: &args::Run) -> Result<Outcome> {
         Some(input) if console.is_terminal => terminal::Raw::enter(input.as_fd_owner())?,
         _ => None,
     };
+    confine::thread(confine::Thread::Main);
     if raw.is_some() && args.escape.0.is_some() {
         eprintln!("hvctl: {} ends the run", args.escape);
     }

@@ -11,6 +11,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::Health;
 use super::ring::Broken;
+use crate::confine;
 use crate::device::bytes;
 
 /// What a thread does.
@@ -45,6 +46,7 @@ impl Worker {
             epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, index as u64))?;
         }
         let thread = thread::Builder::new().name(name.into()).spawn(move || {
+            confine::thread(confine::Thread::Device);
             let panicked = Panicked(&health);
             let ended = run(&epoll, &mut serve);
             std::mem::forget(panicked);

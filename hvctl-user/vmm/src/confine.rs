@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What is taken from this process when all is set up: capabilities, files, networks (by
+//! Landlock), and of each kind of thread the system calls that it does not need (by seccomp).
+//!
+//! A system call that is refused fails with EPERM, and we say so once for each number. What
+//! Landlock refuses fails with EACCES, and the kernel's audit log has it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use caps::CapSet;
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr,
+    RulesetCreatedAttr,
+};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
+};
+use vmm_sys_util::signal::register_signal_handler;
+
+/// Kinds of thread, by what they do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Thread {
+    /// Waits for the user and for the end of the run.
+    Main,
+    /// Serves `hvctl stop`.
+    Control,
+    /// Runs a virtual processor; starts and stops the threads of devices.
+    Processor,
+    /// Serves queues of a device.
+    Device,
+}
+
+/// Whether [`process`] was called: before it nobody is confined.
+static ON: AtomicBool = AtomicBool::new(false);
+
+/// Takes from this thread, and from those it starts from now on, what is not needed any
+/// more. To be called when all is open.
+pub fn process() -> io::Result<()> {
+    for set in [
+        CapSet::Ambient,
+        CapSet::Inheritable,
+        CapSet::Effective,
+        CapSet::Permitted,
+    ] {
+        caps::clear(None, set).map_err(io::Error::other)?;
+    }
+    // As much of it as this kernel knows.
+    let abi = ABI::V6;
+    Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(abi))
+        .and_then(|rules| rules.handle_access(AccessNet::from_all(abi)))
+        .and_then(|rules| rules.create())
+        .and_then(|rules| rules.no_new_privs(true).restrict_self())
+        .map_err(io::Error::other)?;
+    register_signal_handler(libc::SIGSYS, refused).map_err(io::Error::from)?;
+    ON.store(true, Ordering::Release);
+    Ok(())
+}
+
+/// Takes from this thread, if the process is confined, what its kind does not need.
+pub fn thread(kind: Thread) {
+    if !ON.load(Ordering::Acquire) {
+        return;
+    }
+    let entered = filter(kind).and_then(|filter| seccompiler::apply_filter(&filter));
+    if let Err(cause) = entered {
+        tracing::warn!("a thread ({kind:?}) is not confined: {cause}");
+    }
+}
+
+/// What every thread does: memory, locks, events, its own start and end.
+const COMMON: &[libc::c_long] = &[
+    libc::SYS_brk,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_close,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_fcntl,
+    libc::SYS_futex,
+    libc::SYS_getpid,
+    libc::SYS_getrandom,
+    libc::SYS_gettid,
+    libc::SYS_madvise,
+    libc::SYS_mmap,
+    libc::SYS_mprotect,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    libc::SYS_nanosleep,
+    libc::SYS_poll,
+    libc::SYS_ppoll,
+    libc::SYS_prctl,
+    libc::SYS_read,
+    libc::SYS_restart_syscall,
+    libc::SYS_rseq,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sched_yield,
+    libc::SYS_seccomp,
+    libc::SYS_set_robust_list,
+    libc::SYS_sigaltstack,
+    libc::SYS_tgkill,
+    libc::SYS_write,
+    libc::SYS_writev,
+];
+
+/// Threads that start others.
+const THREADS: &[libc::c_long] = &[libc::SYS_clone, libc::SYS_clone3];
+
+/// Queues and what is behind them.
+const QUEUES: &[libc::c_long] = &[
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_wait,
+    libc::SYS_fallocate,
+    libc::SYS_fdatasync,
+    libc::SYS_io_uring_enter,
+    libc::SYS_preadv2,
+    libc::SYS_pwritev2,
+];
+
+/// Setting a device going.
+const ACTIVATION: &[libc::c_long] = &[
+    libc::SYS_epoll_create1,
+    libc::SYS_eventfd2,
+    libc::SYS_io_uring_register,
+    libc::SYS_io_uring_setup,
+];
+
+/// Somebody asks something of the run.
+const SOCKETS: &[libc::c_long] = &[
+    libc::SYS_accept4,
+    libc::SYS_geteuid,
+    libc::SYS_getsockopt,
+    libc::SYS_recvfrom,
+    libc::SYS_sendto,
+    libc::SYS_setsockopt,
+];
+
+/// Calls of a family of ioctls: its type is in bits 8 to 15.
+fn family(kind: u8) -> Result<SeccompRule, seccompiler::BackendError> {
+    let operator = SeccompCmpOp::MaskedEq(0xff00);
+    let condition =
+        SeccompCondition::new(1, SeccompCmpArgLen::Dword, operator, u64::from(kind) << 8)?;
+    SeccompRule::new(vec![condition])
+}
+
+/// One ioctl.
+fn call(number: u64) -> Result<SeccompRule, seccompiler::BackendError> {
+    let condition = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, number)?;
+    SeccompRule::new(vec![condition])
+}
+
+const MSHV: u8 = 0xb8;
+const VHOST: u8 = 0xaf;
+
+fn ioctls(kind: Thread) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
+    match kind {
+        // The power button is an interrupt.
+        Thread::Control => Ok(vec![family(MSHV)?]),
+        Thread::Main => [
+            libc::TCGETS,
+            libc::TCSETS,
+            libc::TCSETSW,
+            libc::TCGETS2,
+            libc::TCSETS2,
+            libc::TCSETSW2,
+        ]
+        .into_iter()
+        .map(|number| call(number as u64))
+        // What it typed may be an interrupt of COM1; the end stops vhost.
+        .chain([family(MSHV), family(VHOST)])
+        .collect(),
+        Thread::Processor => Ok(vec![
+            family(MSHV)?,
+            family(VHOST)?,
+            call(libc::TUNSETOFFLOAD as u64)?,
+            call(libc::TUNSETQUEUE as u64)?,
+        ]),
+        Thread::Device => Ok(vec![call(libc::TUNSETQUEUE as u64)?]),
+    }
+}
+
+fn filter(kind: Thread) -> Result<BpfProgram, seccompiler::Error> {
+    let lists: &[&[libc::c_long]] = match kind {
+        Thread::Main => &[COMMON, QUEUES, &[libc::SYS_kill]],
+        Thread::Control => &[COMMON, THREADS, SOCKETS],
+        Thread::Processor => &[COMMON, THREADS, QUEUES, ACTIVATION],
+        Thread::Device => &[COMMON, QUEUES],
+    };
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = lists
+        .iter()
+        .flat_map(|list| list.iter().map(|number| (*number, Vec::new())))
+        .collect();
+    rules.insert(libc::SYS_ioctl, ioctls(kind)?);
+    let filter = SeccompFilter::new(
+        rules,
+        SeccompAction::Trap,
+        SeccompAction::Allow,
+        TargetArch::x86_64,
+    )?;
+    Ok(filter.try_into()?)
+}
+
+/// Numbers of system calls that were refused, so that each is told once: 0 to 511.
+static TOLD: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
+
+/// The handler of SIGSYS: says what was refused, and makes it fail.
+extern "C" fn refused(_: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    /// struct siginfo of a SIGSYS (signal(7), si_syscall).
+    #[repr(C)]
+    struct SysInfo {
+        head: [libc::c_int; 4],
+        address: u64,
+        number: libc::c_int,
+    }
+    // SAFETY: for this signal the kernel fills in these fields.
+    let number = unsafe { (*info.cast::<SysInfo>()).number };
+    let context = context.cast::<libc::ucontext_t>();
+    // SAFETY: the kernel gives the handler the thread's registers, which it loads again.
+    unsafe {
+        (*context).uc_mcontext.gregs[libc::REG_RAX as usize] = -i64::from(libc::EPERM);
+    }
+    let bit = 1u64 << (number % 64);
+    let told = TOLD.get(number as usize / 64);
+    if told.is_none_or(|told| told.fetch_or(bit, Ordering::Relaxed) & bit == 0) {
+        tell(number as u32);
+    }
+}
+
+/// Writes with nothing but write(2), as a signal handler must.
+fn tell(number: u32) {
+    let mut text = *b"hvctl: refused to itself system call      (see ausyscall)\n";
+    let (mut at, mut rest) = (40, number);
+    loop {
+        text[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 || at == 37 {
+            break;
+        }
+        at -= 1;
+    }
+    // SAFETY: the kernel reads the text.
+    unsafe { libc::write(2, text.as_ptr().cast(), text.len()) };
+}
+
+#[cfg(test)]
+mod tests;
