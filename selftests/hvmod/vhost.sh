@@ -13,26 +13,26 @@ ifconfig eth0 10.9.8.2 netmask 255.255.255.0 up
 echo "guest: mac: $(cat /sys/class/net/eth0/address)"
 ping -c 3 -W 20 10.9.8.1 | sed -n 's/.* \([0-9]*\) packets received.*/guest: answers: \1/p'
 # Bytes both ways, checked at both ends.
-nc 10.9.8.1 5001 </dev/null >/received
+/stream receive tcp 10.9.8.1 5001 >/received
 echo "guest: received: $(md5sum </received)"
-nc 10.9.8.1 5002 </noise
+/stream send tcp 10.9.8.1 5002 </noise
 echo "guest: sent: $(md5sum </noise)"
-/vsock send 2 5003 </noise
-/vsock receive 2 5004 | md5sum | sed 's/^/guest: by vsock: /'
+/stream send vsock 2 5003 </noise
+/stream receive vsock 2 5004 | md5sum | sed 's/^/guest: by vsock: /'
 echo "guest: rng: $(cat /sys/class/misc/hw_random/rng_current)"
 echo "guest: random: $(dd if=/dev/hwrng bs=512 count=4 2>/dev/null | wc -c)"
 echo "said on hvc0" >/dev/hvc0
 sleep 1
 END
 dd if=/dev/urandom of=/tmp/noise bs=64k count=16 2>/dev/null
-make_initrd /tmp/script virtio_net vmw_vsock_virtio_transport virtio-rng -- vsock /tmp/noise
+make_initrd /tmp/script virtio_net vmw_vsock_virtio_transport virtio-rng -- stream /tmp/noise
 for module in tun vhost_net vhost_vsock; do modprobe $module; done
 tunctl -t tap9 >/dev/null
 ifconfig tap9 10.9.8.1 netmask 255.255.255.0 up
-nc -l -p 5001 </tmp/noise >/dev/null & pids=$!
-nc -l -p 5002 </dev/null >/tmp/by-net & pids="$pids $!"
-./vsock listen 5003 >/tmp/by-vsock & pids="$pids $!"
-./vsock serve 5004 </tmp/noise & pids="$pids $!"
+./stream serve tcp any 5001 </tmp/noise & pids=$!
+./stream listen tcp any 5002 >/tmp/by-net & pids="$pids $!"
+./stream listen vsock any 5003 >/tmp/by-vsock & pids="$pids $!"
+./stream serve vsock any 5004 </tmp/noise & pids="$pids $!"
 run_guest --net tap=tap9,mac=52:54:00:12:34:56 --vsock cid=9 --rng --virtio-console file:/tmp/hvc0
 kill $pids 2>/dev/null
 noise=$(md5sum </tmp/noise)
