@@ -173,17 +173,17 @@ fn ioctls(kind: Thread) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
             libc::TCSETSW2,
         ]
         .into_iter()
-        .map(|number| call(number as u64))
+        .map(call)
         // What it typed may be an interrupt of COM1; the end stops vhost.
         .chain([family(MSHV), family(VHOST)])
         .collect(),
         Thread::Processor => Ok(vec![
             family(MSHV)?,
             family(VHOST)?,
-            call(libc::TUNSETOFFLOAD as u64)?,
-            call(libc::TUNSETQUEUE as u64)?,
+            call(libc::TUNSETOFFLOAD)?,
+            call(libc::TUNSETQUEUE)?,
         ]),
-        Thread::Device => Ok(vec![call(libc::TUNSETQUEUE as u64)?]),
+        Thread::Device => Ok(vec![call(libc::TUNSETQUEUE)?]),
     }
 }
 

@@ -140,7 +140,7 @@ impl Serve for Receiver {
             std::thread::sleep(std::time::Duration::from_millis(100));
             return Ok(());
         }
-        let Some(chain) = self.ring.next()? else {
+        let Some(chain) = self.ring.pop()? else {
             // What is typed waits; the driver gives buffers back soon.
             std::thread::sleep(std::time::Duration::from_millis(10));
             return Ok(());

@@ -247,7 +247,7 @@ impl Ring {
     }
 
     /// The next chain that the driver has made available.
-    pub fn next(&mut self) -> Result<Option<Chain>, Broken> {
+    pub fn pop(&mut self) -> Result<Option<Chain>, Broken> {
         let Some(chain) = self.queue.iter(&self.memory)?.next() else {
             return Ok(None);
         };
@@ -307,7 +307,7 @@ impl Ring {
         self.disable_doorbell()?;
         let mut served = 0;
         while served < self.size() {
-            match self.next()? {
+            match self.pop()? {
                 Some(chain) => {
                     let written = answer(&self.memory, &chain)?;
                     self.complete(chain.head, written)?;
@@ -366,9 +366,9 @@ mod tests {
         let mut driver = Driver::new(8);
         driver.chain(&[(0x8000, 16, false), (0x9000, 512, false), (0xa000, 1, true)]);
         let mut ring = driver.ring(false);
-        let chain = ring.next().unwrap().unwrap();
+        let chain = ring.pop().unwrap().unwrap();
         assert_eq!((chain.readable.len(), chain.writable.len()), (528, 1));
-        assert!(ring.next().unwrap().is_none());
+        assert!(ring.pop().unwrap().is_none());
         ring.complete(chain.head, 1).unwrap();
         assert_eq!(driver.used(), [(chain.head.into(), 1)]);
     }
@@ -378,7 +378,7 @@ mod tests {
         let broken = |build: &dyn Fn(&mut Driver)| {
             let mut driver = Driver::new(8);
             build(&mut driver);
-            driver.ring(false).next().unwrap_err()
+            driver.ring(false).pop().unwrap_err()
         };
         let outside = broken(&|driver| driver.chain(&[(1 << 40, 16, false)]));
         assert!(matches!(outside, Broken::Buffer(0x100_0000_0000, 16)));
@@ -408,11 +408,11 @@ mod tests {
     fn indirect_tables_are_followed_once() {
         let mut driver = Driver::new(8);
         driver.indirect(0x6000, &[(0x8000, 16, false), (0x9000, 512, true)]);
-        let chain = driver.ring(false).next().unwrap().unwrap();
+        let chain = driver.ring(false).pop().unwrap().unwrap();
         assert_eq!((chain.readable.len(), chain.writable.len()), (16, 512));
         let mut driver = Driver::new(8);
         driver.indirect(1 << 40, &[]);
-        assert!(matches!(driver.ring(false).next(), Err(Broken::Chain)));
+        assert!(matches!(driver.ring(false).pop(), Err(Broken::Chain)));
     }
 
     #[test]
@@ -438,7 +438,7 @@ mod tests {
             let mut interrupts = |wanted| {
                 driver.want_interrupts(event_idx, wanted);
                 driver.chain(&[(0x8000, 16, true)]);
-                let chain = ring.next().unwrap().unwrap();
+                let chain = ring.pop().unwrap().unwrap();
                 ring.complete(chain.head, 0).unwrap();
                 ring.notify().unwrap();
                 ring.interrupt().read().is_ok()

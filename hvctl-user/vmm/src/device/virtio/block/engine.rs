@@ -67,7 +67,7 @@ struct Flight {
 unsafe impl Send for Flight {}
 
 enum Way {
-    Ring { ring: IoUring, event: EventFd },
+    Ring { ring: Box<IoUring>, event: EventFd },
     OneByOne { done: Vec<(u16, io::Result<()>)> },
 }
 
@@ -218,6 +218,7 @@ fn ring(depth: u16) -> io::Result<Way> {
     let ring = IoUring::new(depth.into())?;
     let event = EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?;
     ring.submitter().register_eventfd(event.as_raw_fd())?;
+    let ring = Box::new(ring);
     Ok(Way::Ring { ring, event })
 }
 

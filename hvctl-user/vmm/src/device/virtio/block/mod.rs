@@ -171,7 +171,7 @@ impl Server {
             if taken == self.ring.size() || !self.engine.has_room() {
                 break true;
             }
-            let Some(chain) = self.ring.next()? else {
+            let Some(chain) = self.ring.pop()? else {
                 if self.ring.enable_doorbell()? {
                     self.ring.disable_doorbell()?;
                     continue;

@@ -62,7 +62,7 @@ fn tap_offload(features: u64) -> u32 {
     ]
     .iter()
     .filter(|(feature, _)| features & bit(*feature) != 0)
-    .fold(0, |all, (_, flag)| all | *flag as u32)
+    .fold(0, |all, (_, flag)| all | *flag)
 }
 
 /// An interface of the guest.
