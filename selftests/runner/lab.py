@@ -45,6 +45,18 @@ def series_offered():
     return done.stdout.split() if done.returncode == 0 else []
 
 
+def guest_disk(report):
+    """The directory of a Debian guest's disk, which is built if it is not there; or None."""
+    done = subprocess.run(["python3", "-m", "hvlab.guest"], cwd=TOP / "selftests/lab",
+                          stdin=subprocess.DEVNULL, stdout=2, check=False)
+    place = subprocess.run(["python3", "-c", "from hvlab import guest; print(guest.directory())"],
+                           cwd=TOP / "selftests/lab", capture_output=True, text=True, check=False)
+    if done.returncode or place.returncode:
+        report.not_ok("a Debian guest's disk can be built", f"status {done.returncode}")
+        return None
+    return place.stdout.strip()
+
+
 def prepare(report, series):
     """Build what the tests need, for one kernel series; what could not be had."""
     kernel = [f"KERNEL={series}"] if series else []
@@ -108,6 +120,9 @@ def run(report, group, soak):
         argv += ["--kernel", group.kernel]
     if group.root:
         argv += ["--root", group.root]
+    if group.guest_disk:
+        place = guest_disk(report)
+        argv += ["--put", f"{place}:guest"] if place else []
     argv += ["--", script(group, environment)]
     where = f"{group.model}, " if group.machine == "bochs" else "QEMU without VMX, "
     report.note(f"{group.name}: {where}{group.cpus} LP, {group.memory} MiB"
