@@ -28,6 +28,7 @@ pub enum Command {
     Log(Log),
     Run(Run),
     Stop(Stop),
+    Balloon(Balloon),
 }
 
 /// Say whether this machine can run hvmod, and what to do about what is missing
@@ -135,6 +136,10 @@ pub struct Run {
     #[arg(long)]
     pub rng: bool,
 
+    /// A balloon: 'hvctl balloon' asks the guest to do without some of its memory
+    #[arg(long)]
+    pub balloon: bool,
+
     /// Where the guest's second console goes, Linux's hvc0: pty, file:PATH or null
     #[arg(long, value_name = "WHERE", value_parser = second_console)]
     pub virtio_console: Option<Console>,
@@ -185,6 +190,22 @@ pub struct Stop {
     pub force: bool,
 }
 
+/// Ask a guest to do without some of its memory, and say how much it does without now
+///
+/// The run needs --balloon. What the guest gives stays with the partition, whose memory is
+/// pinned: the root does not get it back before the run ends.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Exit status: 0; 1 when there is no such run, or it has no balloon.")]
+pub struct Balloon {
+    /// The run: its --name, or the process ID of 'hvctl run'
+    #[arg(value_name = "NAME", value_parser = name)]
+    pub name: String,
+
+    /// What to do without, such as 64M, in all; 0M gives all back
+    #[arg(value_name = "SIZE", value_parser = balloon)]
+    pub size: Option<u64>,
+}
+
 /// Where COM1 leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Console {
@@ -219,6 +240,13 @@ fn memory(text: &str) -> Result<u64, String> {
         0 => Err("a guest needs memory; write for example 512M".into()),
         size if size % MIB != 0 => Err(format!("{size} bytes are not whole MiB")),
         size => Ok(size),
+    }
+}
+
+fn balloon(text: &str) -> Result<u64, String> {
+    match text {
+        "0" | "0M" => Ok(0),
+        text => memory(text),
     }
 }
 

@@ -2,10 +2,11 @@
 //! How one hvctl speaks to another that has a run: a socket without a file, which is gone
 //! when its process is, and one line of JSON each way.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 
+use anyhow::{Result, anyhow};
 use serde::{Deserialize, Serialize};
 
 /// What to do with a run.
@@ -16,10 +17,29 @@ pub enum Request {
     PowerButton,
     /// End it.
     End,
+    /// Ask the guest to do without so many pages; `None`: ask nothing new.
+    Balloon(Option<u32>),
 }
 
 /// What came of it. The connection stays open for as long as the run goes on.
-pub type Reply = Result<(), String>;
+pub type Reply = std::result::Result<Answer, String>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Answer {
+    /// Pages that the guest does without.
+    pub balloon: u32,
+}
+
+/// Connects to a run.
+pub fn connect(name: &str) -> Result<UnixStream> {
+    UnixStream::connect_addr(&address(name)?).map_err(|cause| match cause.kind() {
+        ErrorKind::ConnectionRefused => anyhow!(
+            "there is no run of the name {name}: it is what 'hvctl run --name' said, or else \
+             the process ID of that hvctl"
+        ),
+        _ => anyhow!("cannot reach the run {name}: {cause}"),
+    })
+}
 
 /// The address of a run.
 pub fn address(name: &str) -> io::Result<SocketAddr> {

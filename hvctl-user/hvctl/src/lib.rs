@@ -2,6 +2,7 @@
 //! The tool's parts, apart from its `main` so that tests reach them.
 
 pub mod args;
+pub mod balloon;
 pub mod check;
 pub mod control;
 pub mod info;

@@ -20,14 +20,7 @@ pub fn main(args: &args::Stop) -> u8 {
 
 fn stop(args: &args::Stop) -> Result<u8> {
     let name = &args.name;
-    let mut run =
-        UnixStream::connect_addr(&control::address(name)?).map_err(|cause| match cause.kind() {
-            ErrorKind::ConnectionRefused => anyhow!(
-                "there is no run of the name {name}: it is what 'hvctl run --name' said, or else \
-                 the process ID of that hvctl"
-            ),
-            _ => anyhow!("cannot reach the run {name}: {cause}"),
-        })?;
+    let mut run = control::connect(name)?;
     if !args.force {
         ask(&mut run, Request::PowerButton)?;
         if has_ended(&mut run, args.timeout)? {
@@ -50,9 +43,8 @@ fn ask(run: &mut UnixStream, request: Request) -> Result<()> {
         return Ok(());
     }
     match control::receive::<Reply>(run) {
-        Ok(reply) => reply
-            .map_err(|cause| anyhow!(cause))
-            .context("the run refuses"),
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(cause)) => Err(anyhow!(cause)).context("the run refuses"),
         Err(cause) if cause.kind() == ErrorKind::WouldBlock => bail!("the run does not answer"),
         Err(_) => Ok(()),
     }

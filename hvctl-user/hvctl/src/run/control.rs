@@ -11,10 +11,11 @@ use anyhow::{Result, anyhow};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::geteuid;
 use vmm::confine;
+use vmm::device::virtio::balloon::Account;
 use vmm::machine::Machine;
 use vmm::outcome::{Outcome, Stopper};
 
-use crate::control::{self, Reply, Request};
+use crate::control::{self, Answer, Reply, Request};
 
 /// Takes the name for this run.
 pub fn listen(name: Option<&str>) -> Result<UnixListener> {
@@ -27,9 +28,24 @@ pub fn listen(name: Option<&str>) -> Result<UnixListener> {
     })
 }
 
+/// What requests are about.
+#[derive(Clone)]
+pub struct Run {
+    machine: Weak<Machine>,
+    balloon: Option<Arc<Account>>,
+}
+
+impl Run {
+    pub fn new(machine: &Arc<Machine>, balloon: Option<Arc<Account>>) -> Self {
+        Self {
+            machine: Arc::downgrade(machine),
+            balloon,
+        }
+    }
+}
+
 /// Serves requests until the process ends.
-pub fn serve(listener: UnixListener, machine: &Arc<Machine>) -> io::Result<()> {
-    let machine = Arc::downgrade(machine);
+pub fn serve(listener: UnixListener, run: Run) -> io::Result<()> {
     thread::Builder::new()
         .name("control".into())
         .spawn(move || {
@@ -37,7 +53,7 @@ pub fn serve(listener: UnixListener, machine: &Arc<Machine>) -> io::Result<()> {
             // They stay open: their end is how others see that of the run.
             let mut open = Vec::new();
             for stream in listener.incoming().flatten() {
-                let machine = machine.clone();
+                let run = run.clone();
                 if !is_allowed(&stream) {
                     continue;
                 }
@@ -48,7 +64,7 @@ pub fn serve(listener: UnixListener, machine: &Arc<Machine>) -> io::Result<()> {
                 // One that says nothing holds up nobody else.
                 let served = thread::Builder::new()
                     .name("control-client".into())
-                    .spawn(move || answer(stream, &machine));
+                    .spawn(move || answer(stream, &run));
                 if let Err(cause) = served {
                     tracing::warn!("a request could not be served: {cause}");
                 }
@@ -69,28 +85,33 @@ fn is_allowed(stream: &UnixStream) -> bool {
         .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == geteuid().as_raw())
 }
 
-fn answer(mut stream: UnixStream, machine: &Weak<Machine>) {
+fn answer(mut stream: UnixStream, run: &Run) {
     // Long enough for two requests with the longest wait of 'hvctl stop' between them.
     let _ = stream.set_read_timeout(Some(Duration::from_secs(24 * 3600)));
     while let Ok(request) = control::receive::<Request>(&stream) {
-        let Some(machine) = machine.upgrade() else {
-            return;
-        };
-        let reply = obey(request, &machine);
+        let reply = obey(request, run);
         if control::send(&mut stream, &reply).is_err() {
             return;
         }
     }
 }
 
-fn obey(request: Request, machine: &Machine) -> Reply {
+fn obey(request: Request, run: &Run) -> Reply {
+    let machine = run.machine.upgrade().ok_or("it has ended")?;
+    let mut answer = Answer::default();
     match request {
-        Request::PowerButton => machine
-            .press_power_button()
-            .map_err(|cause| cause.to_string()),
-        Request::End => {
-            machine.ending().end(Outcome::Stopped(Stopper::Command));
-            Ok(())
+        Request::PowerButton => {
+            let pressed = machine.press_power_button();
+            pressed.map_err(|cause| cause.to_string())?;
+        }
+        Request::End => machine.ending().end(Outcome::Stopped(Stopper::Command)),
+        Request::Balloon(pages) => {
+            let account = run.balloon.as_ref().ok_or("it has no --balloon")?;
+            if let Some(pages) = pages {
+                account.ask(pages);
+            }
+            answer.balloon = account.given();
         }
     }
+    Ok(answer)
 }

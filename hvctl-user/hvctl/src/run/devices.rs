@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
 use macaddr::MacAddr6;
+use vmm::device::virtio::balloon::{Account, Balloon};
 use vmm::device::virtio::block::Block;
 use vmm::device::virtio::block::disk::{Disk, Options};
 use vmm::device::virtio::console::{Console, Port};
@@ -20,7 +21,7 @@ use super::console;
 use crate::args::{self, devices as keys};
 
 /// The devices that the command line asks for, in the order of their kinds.
-pub fn open(args: &args::Run) -> Result<Vec<Attached>> {
+pub fn open(args: &args::Run, balloon: Option<Arc<Account>>) -> Result<Vec<Attached>> {
     let mut devices = Vec::new();
     for (index, wanted) in args.disk.iter().enumerate() {
         devices.push(disk(index, wanted)?);
@@ -39,6 +40,12 @@ pub fn open(args: &args::Run) -> Result<Vec<Attached>> {
         devices.push(Attached {
             name: "rng".into(),
             make: Box::new(|_| Ok(Box::new(Entropy::default()))),
+        });
+    }
+    if let Some(account) = balloon {
+        devices.push(Attached {
+            name: "balloon".into(),
+            make: Box::new(|_| Ok(Box::new(Balloon::new(account)))),
         });
     }
     if let Some(wanted) = &args.virtio_console {

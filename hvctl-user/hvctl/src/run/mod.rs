@@ -8,6 +8,8 @@ mod devices;
 mod preflight;
 mod terminal;
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
 use vmm::boot::Payload;
 use vmm::confine;
@@ -54,7 +56,8 @@ fn run(args: &args::Run) -> Result<Outcome> {
     preflight::files(&config.payload)?;
     preflight::memory(config.memory)?;
     let listener = control::listen(args.name.as_deref())?;
-    let devices = devices::open(args)?;
+    let balloon = args.balloon.then(Arc::default);
+    let devices = devices::open(args, balloon.clone())?;
     let (path, device) = open_device(&DEVICES)?;
     tracing::info!("{} takes the calls", path.display());
 
@@ -72,7 +75,7 @@ fn run(args: &args::Run) -> Result<Outcome> {
             drained: far_end,
         },
     )?;
-    control::serve(listener, vm.machine()).context("a thread")?;
+    control::serve(listener, control::Run::new(vm.machine(), balloon)).context("a thread")?;
     let raw = match &console.input {
         Some(input) if console.is_terminal => terminal::Raw::enter(input.as_fd_owner())?,
         _ => None,

@@ -261,3 +261,15 @@ fn network_control() {
         }
     });
 }
+
+#[test]
+fn balloons() {
+    fuzz(
+        "balloon",
+        |_| vec![0; 16],
+        |queue| super::balloon::Server {
+            ring: queue.ring,
+            kick: queue.kick,
+        },
+    );
+}

@@ -12,11 +12,13 @@
 //! | [`socket`] | sockets between root and guest |
 //! | [`console`] | a second console |
 //! | [`entropy`] | random numbers |
+//! | [`balloon`] | asking the guest for memory |
 //!
 //! A queue is memory that the guest writes at any time. Whatever is wrong with one becomes
 //! [`ring::Broken`]: the device stops, says so in its status and to us, and waits for the
 //! driver to reset it. Nothing else of hvctl is touched.
 
+pub mod balloon;
 #[cfg(test)]
 pub mod bench;
 pub mod block;
