@@ -93,6 +93,18 @@ impl Disk {
         })
     }
 
+    /// Of whatever file, for tests of those that read and write it.
+    #[cfg(test)]
+    pub fn of_file(file: File) -> Self {
+        Self {
+            file,
+            size: 1 << 20,
+            readonly: false,
+            direct: false,
+            block_size: SECTOR as u32,
+        }
+    }
+
     pub fn file(&self) -> &File {
         &self.file
     }

@@ -204,16 +204,3 @@ fn a_request_without_a_header_or_a_status_stops_the_device() {
         bench.device.reset();
     }
 }
-
-#[test]
-fn a_reset_waits_for_what_is_on_its_way() {
-    for _ in 0..50 {
-        let mut bench = bench(false, FLUSH);
-        for sector in 0..4 {
-            bench.start(bindings::VIRTIO_BLK_T_IN, sector, &[(DATA, 4096, true)]);
-        }
-        bench.device.reset();
-        bench.driver.write(DATA, &[0x77; 4096]);
-        assert_eq!(bench.driver.read(DATA, 4096), [0x77; 4096]);
-    }
-}
