@@ -110,7 +110,7 @@ help:
 	@echo '  make demo             a stock kernel as a guest under a stock kernel'
 	@echo '  make test             all tests'
 	@echo '  make bench            the cost of exits, beside that of KVM'
-	@echo '  make soak             hours of load and unload under work'
+	@echo '  make soak             hours of load and unload under work, and of fuzzing'
 	@echo
 	@echo 'Develop:'
 	@echo '  make fmt, fmt-check   rustfmt with the settings of the kernel'
