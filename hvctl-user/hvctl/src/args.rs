@@ -152,12 +152,12 @@ pub struct Run {
     #[arg(long)]
     pub exit_port: bool,
 
-    /// Keep capabilities, files and system calls that a run does not need once it is set up
+    /// Give up capabilities, files and system calls that a run does not need once it is set up
     ///
-    /// Without this they are given up. A system call that is refused then is told on standard
-    /// error, a file or a network in the kernel's audit log.
+    /// A system call that is refused then is told on standard error, a file or a network in the
+    /// kernel's audit log.
     #[arg(long)]
-    pub unconfined: bool,
+    pub confine: bool,
 
     /// Key that ends the run, where the console is a terminal: ^] and its like, or none
     #[arg(long, value_name = "KEY", default_value = "^]", value_parser = escape)]

@@ -50,7 +50,7 @@ fn run(args: &args::Run) -> Result<Outcome> {
         memory: args.memory,
         processors: args.cpus,
         exit_port: args.exit_port,
-        confine: !args.unconfined,
+        confine: args.confine,
     };
     // What the user can put right without a hypervisor comes first.
     preflight::files(&config.payload)?;
