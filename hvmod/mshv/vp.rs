@@ -115,6 +115,8 @@ impl Vp {
             xsave: Shared::new()?,
             local: LocalRegisters {
                 vp_index: index,
+                // Until it is run first.
+                explicit_suspend: true,
                 ..LocalRegisters::default()
             },
             message: KBox::new(Message::none(), GFP_KERNEL_ACCOUNT)?,

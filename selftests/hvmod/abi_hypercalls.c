@@ -28,7 +28,7 @@ static const struct {
 	long long value;
 	int set;
 } properties[] = {
-	{ "PRIVILEGE_FLAGS", 0x00010000, 0, EINVAL },
+	{ "PRIVILEGE_FLAGS", 0x00010000, 0, EIO },
 	{ "SYNTHETIC_PROC_FEATURES", 0x00010001, -1, EIO },
 	{ "SUSPEND", 0x00020000, 0, EINVAL },
 	{ "TIME_FREEZE", 0x00030003, 0, OK },

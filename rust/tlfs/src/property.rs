@@ -147,6 +147,8 @@ impl Properties {
                 early(true)?;
                 self.synthetic_features = value;
             }
+            // None can be had, and none is wanted.
+            code::PRIVILEGE_FLAGS => early(value == 0)?,
             code::PROCESSORS_PER_SOCKET => {
                 early(value <= 64)?;
                 self.processors_per_socket = value;

@@ -283,8 +283,12 @@ impl View<'_> {
             | n::INITIAL_APIC_ID
             | n::APIC_ID
             | n::DELIVERABILITY_NOTIFICATIONS => {
-                if self.get(name)? != value {
-                    return bad;
+                // What a program leaves behind a value of 64 bits means nothing.
+                if self.get(name)?.low != value.low {
+                    return match name {
+                        n::DELIVERABILITY_NOTIFICATIONS => Err(HvStatus::INVALID_PARAMETER),
+                        _ => bad,
+                    };
                 }
             }
             n::VP_INDEX | n::VP_ROOT_SIGNAL_COUNT => return Err(HvStatus::ACCESS_DENIED),
