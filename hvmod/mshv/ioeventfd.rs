@@ -126,6 +126,7 @@ impl Partition {
         };
         doorbell.event.signal();
         run.rip = store::Mode::of(run).advance(run.rip, store.length);
+        state.retired = true;
         true
     }
 }

@@ -47,6 +47,9 @@ fn run<'a>(partition: &Partition, vp: &'a Vp) -> Result<MutexGuard<'a, State>> {
     vp.take_page(&mut state)
         .map_err(|status| user::error(status.errno()))?;
     vp.register_page.invalidate();
+    if state.told.take().is_some_and(|rip| rip != state.run.rip) {
+        state.retired = true;
+    }
     state.local.explicit_suspend = false;
     state.local.intercept_suspend = false;
     loop {
@@ -196,7 +199,10 @@ fn after(partition: &Partition, vp: &Vp, state: &mut State) -> Next {
         }
         ExitKind::Cpuid => match partition.answer_cpuid(vp, state) {
             Ok(true) => return Next::Again,
-            Ok(false) => return Next::Tell,
+            Ok(false) => {
+                state.told = Some(state.run.rip);
+                return Next::Tell;
+            }
             Err(_) => hypercall::report(),
         },
         ExitKind::Msr => match partition.answer_msr(vp, state) {

@@ -84,6 +84,9 @@ pub(super) struct State {
     pub(super) retired: bool,
     /// While the partition's time stands still.
     pub(super) frozen: Option<Clock>,
+    /// RIP of the instruction that the program was told of: once it has moved, the program has
+    /// carried that out.
+    pub(super) told: Option<u64>,
 }
 
 /// A virtual processor.
@@ -123,6 +126,7 @@ impl Vp {
             cpuid: KVec::new(),
             retired: false,
             frozen: None,
+            told: None,
         };
         let calls = Killable::new(())?;
         let waiter = Waiter::new()?;

@@ -243,7 +243,7 @@ impl Run<'_> {
         page.rip = rip;
         page.rflags = rflags;
         page.exit = kind as u32;
-        page.cpl = crate::event::cpl();
+        page.cpl = event::cpl();
         page.cr0 = rules.cr0();
         page.cr3 = vmcs::GUEST_CR3.read();
         page.cr4 = rules.cr4();

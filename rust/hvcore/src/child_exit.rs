@@ -29,8 +29,11 @@ pub fn handle(lp: &mut Lp, run: &mut Run<'_>, exit: u32) -> Next {
     match exit {
         reason::CPUID => cpuid(run),
         reason::HLT => {
-            event::skip_instruction();
-            run.state.activity = Activity::Halted;
+            event::advance();
+            // A trap would end the halt at once.
+            if !event::pend_single_step() {
+                run.state.activity = Activity::Halted;
+            }
             Next::Look
         }
         reason::IO => port(run),
@@ -390,6 +393,14 @@ fn exception(lp: &mut Lp, run: &mut Run<'_>) -> Next {
             insn::write_dr6(kept | found);
             // DR7.GD is cleared on the way to the handler.
             vmcs::GUEST_DR7.write(vmcs::GUEST_DR7.read() & !(1 << 13));
+            if Event::is_int1(info) {
+                event::advance();
+                return inject(run, Event::exception(1));
+            }
+            if event::in_shadow() {
+                // VM entry insists on it; the exception to be delivered replaces it.
+                event::pend_single_step();
+            }
             inject(run, Event::exited(info))
         }
         17 => inject(run, Event::exited(info)),

@@ -79,6 +79,11 @@ impl Event {
         Self { info, error, length: vmcs::EXIT_LENGTH.read() }
     }
 
+    /// Whether an exit's information tells of INT1, a trap that exits before the instruction.
+    pub const fn is_int1(info: u32) -> bool {
+        info & TYPE_MASK == 5 << 8
+    }
+
     /// What an entry that did not happen would have delivered.
     pub fn withdrawn() -> Option<Self> {
         let info = vmcs::ENTRY_INFO.read();
@@ -115,8 +120,14 @@ impl Event {
         self.error
     }
 
-    /// Has the next VM entry deliver it.
+    /// Has the next VM entry deliver it. A fault is to be seen with RF set, so that no breakpoint
+    /// stops the instruction when it is tried again; VM entry leaves that to us.
     pub fn inject(self) {
+        const RF: u64 = 1 << 16;
+        const DEBUG: u32 = 1;
+        if self.info & TYPE_MASK == TYPE_HARDWARE && self.info & 0xff != DEBUG {
+            vmcs::GUEST_RFLAGS.write(vmcs::GUEST_RFLAGS.read() | RF);
+        }
         vmcs::ENTRY_INFO.write(self.info);
         if self.info & HAS_ERROR != 0 {
             vmcs::ENTRY_ERROR.write(self.error);
@@ -139,25 +150,48 @@ pub mod blocking {
 
 /// Moves RIP behind the instruction that exited, as if it had been executed.
 pub fn skip_instruction() {
+    advance();
+    pend_single_step();
+}
+
+/// The same, without the trap of TF: the instruction brings its own.
+pub fn advance() {
     let old = vmcs::GUEST_RIP.read();
     let rip = old.wrapping_add(u64::from(vmcs::EXIT_LENGTH.read()));
     // Outside of 64-bit code RIP wraps at 4 GiB.
     let wraps = (old ^ rip) >> 32 != 0 && vmcs::GUEST_CS_ACCESS.read() & 1 << 13 == 0;
     vmcs::GUEST_RIP.write(if wraps { rip & 0xffff_ffff } else { rip });
-    retire();
+    leave_shadow();
 }
 
 /// What the end of an instruction does beside moving RIP.
 pub fn retire() {
-    const TF: u64 = 1 << 8;
-    const PENDING_BS: u64 = 1 << 14;
-    let state = vmcs::GUEST_INTERRUPTIBILITY.read();
-    if state & (blocking::STI | blocking::MOV_SS) != 0 {
+    leave_shadow();
+    pend_single_step();
+}
+
+/// Whether STI or MOV SS holds events back for an instruction.
+pub fn in_shadow() -> bool {
+    vmcs::GUEST_INTERRUPTIBILITY.read() & (blocking::STI | blocking::MOV_SS) != 0
+}
+
+fn leave_shadow() {
+    if in_shadow() {
+        let state = vmcs::GUEST_INTERRUPTIBILITY.read();
         vmcs::GUEST_INTERRUPTIBILITY.write(state & !(blocking::STI | blocking::MOV_SS));
     }
-    if vmcs::GUEST_RFLAGS.read() & TF != 0 {
-        vmcs::GUEST_PENDING_DEBUG.write(vmcs::GUEST_PENDING_DEBUG.read() | PENDING_BS);
+}
+
+/// Has the next entry trap, if TF is set (SDM vol. 3, 25.4.2 and 27.3.1.5). True if it will.
+pub fn pend_single_step() -> bool {
+    const TF: u64 = 1 << 8;
+    const BTF: u64 = 1 << 1;
+    const BS: u64 = 1 << 14;
+    let steps = vmcs::GUEST_RFLAGS.read() & TF != 0 && vmcs::GUEST_DEBUGCTL.read() & BTF == 0;
+    if steps {
+        vmcs::GUEST_PENDING_DEBUG.write(vmcs::GUEST_PENDING_DEBUG.read() | BS);
     }
+    steps
 }
 
 /// CPL: the DPL of SS.
