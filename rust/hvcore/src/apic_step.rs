@@ -24,11 +24,19 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 pub fn begin(run: &mut Run<'_>) -> Next {
     const READ: u64 = 0;
     const WRITE: u64 = 1;
+    const FETCH: u64 = 2;
     let qualification = vmcs::EXIT_QUALIFICATION.read();
     let (offset, kind) = (qualification as u16 & 0xfff, qualification >> 12 & 0xf);
-    if !matches!(kind, READ | WRITE) {
-        // Code, stack or descriptor tables in the APIC's page.
-        return crate::child_exit::to_root(run, hvabi::vp::ExitKind::Unexpected);
+    if !matches!(kind, READ | WRITE) || !run.state.apic.in_memory() {
+        // Code, stack or descriptor tables in the page, or no APIC: to the root, nothing is there.
+        run.page.gpa = run.state.apic.page_gpa() | u64::from(offset);
+        run.page.gla_valid = 0;
+        run.page.access = match kind {
+            WRITE => 2,
+            FETCH => 4,
+            _ => 1,
+        };
+        return crate::child_exit::to_root(run, hvabi::vp::ExitKind::Memory);
     }
     if TAKEN.swap(true, Ordering::Acquire) {
         return Next::Enter;
@@ -39,7 +47,7 @@ pub fn begin(run: &mut Run<'_>) -> Next {
         scratch().write(usize::from(offset & 0xff0), value);
     }
     state.steps = true;
-    set_controls(state, true);
+    set_controls(state);
     Next::Enter
 }
 
@@ -48,7 +56,7 @@ pub fn begin(run: &mut Run<'_>) -> Next {
 pub fn end(state: &mut State) {
     if state.steps {
         state.steps = false;
-        set_controls(state, false);
+        set_controls(state);
         scratch().write(0, [0u64; 512]);
         TAKEN.store(false, Ordering::Release);
     }
@@ -59,15 +67,28 @@ fn scratch() -> Hostile {
     Hostile::owned_by_root(config().apic_access)
 }
 
-fn set_controls(state: &State, steps: bool) {
-    use control::{proc, proc2};
-    let all = vmcs::PROC_CONTROLS2.read();
-    vmcs::PROC_CONTROLS2.write(if steps {
-        all & !proc2::APIC_ACCESSES
+/// After the APIC's mode changed. In xAPIC mode the processor keeps registers, and with them the
+/// task priority. In the others every access to the page exits, and so do those to CR8.
+pub fn follow_mode(state: &mut State) {
+    use control::proc;
+    const CR8: u32 = proc::CR8_LOAD | proc::CR8_STORE;
+    state.controls = if state.apic.in_memory() {
+        state.controls & !CR8 | proc::TPR_SHADOW
     } else {
-        all | proc2::APIC_ACCESSES
-    });
-    let trap = if steps { proc::MONITOR_TRAP } else { 0 };
+        state.controls & !proc::TPR_SHADOW | CR8
+    };
+    set_controls(state);
+}
+
+fn set_controls(state: &State) {
+    use control::{proc, proc2};
+    let mut kind = if state.steps { 0 } else { proc2::APIC_ACCESSES };
+    if state.apic.in_memory() {
+        kind |= proc2::APIC_REGISTERS;
+    }
+    let others = vmcs::PROC_CONTROLS2.read() & !(proc2::APIC_ACCESSES | proc2::APIC_REGISTERS);
+    vmcs::PROC_CONTROLS2.write(others | kind);
+    let trap = if state.steps { proc::MONITOR_TRAP } else { 0 };
     vmcs::PROC_CONTROLS.write(state.controls | trap);
     // Translations say whether they lead to the APIC's page (SDM vol. 3, 31.4.6).
     insn::invvpid_one(state.vpid);

@@ -20,7 +20,7 @@ use crate::policy::msr::{Msr, Stored};
 use crate::policy::{self, Gp};
 use crate::vp::Activity;
 use hvabi::log::Level;
-use hvabi::vp::gpr::{RAX, RBX, RCX, RDX};
+use hvabi::vp::gpr::{RAX, RBX, RCX, RDX, RSP};
 use hvabi::vp::{orders, ExitKind};
 
 /// Handles an exit, with the child's VMCS current and its state in the processor.
@@ -269,12 +269,13 @@ fn write_msr(run: &mut Run<'_>, msr: Msr, value: u64) -> Result<Option<Effect>, 
     let caps = &config().msrs;
     match msr {
         Msr::ApicBase => {
-            // The page cannot move: only the address after RESET is offered.
-            let address = value & 0x000f_ffff_ffff_f000;
-            if address != APIC_GPA {
-                return Err(Gp);
-            }
             state.apic.write_base(value, caps.phys_bits)?;
+            let page = state.apic.page_gpa();
+            if page != APIC_GPA {
+                let shown = partition::lock(run.number).and_then(|mut it| it.show_apic(page));
+                shown.map_err(|_| Gp)?;
+            }
+            apic_step::follow_mode(state);
             return Ok(Some(Effect::None));
         }
         Msr::X2Apic(offset) => {
@@ -309,8 +310,31 @@ fn write_msr(run: &mut Run<'_>, msr: Msr, value: u64) -> Result<Option<Effect>, 
     Ok(None)
 }
 
-/// MOV to CR0 or CR4 that touches a bit that is not the child's. CLTS and LMSW never do.
+/// MOV to or from CR8, while the processor does not keep it: see [`apic_step::follow_mode`].
+fn task_priority(run: &mut Run<'_>, qualification: u64) -> Next {
+    const MOV_FROM: u64 = 1;
+    let register = (qualification >> 8 & 0xf) as usize;
+    run.state.gpr[RSP] = vmcs::GUEST_RSP.read();
+    if qualification >> 4 & 3 == MOV_FROM {
+        run.state.gpr[register] = u64::from(run.state.apic.tpr() >> 4);
+        vmcs::GUEST_RSP.write(run.state.gpr[RSP]);
+    } else {
+        match policy::cr::write_cr8(run.state.gpr[register]) {
+            Ok(class) => run.state.apic.set_tpr(class << 4),
+            Err(Gp) => return inject(run, Event::GP),
+        }
+    }
+    event::skip_instruction();
+    Next::Look
+}
+
+/// MOV to CR0 or CR4 that touches a bit that is not the child's (CLTS and LMSW never do), or CR8.
 fn control_register(run: &mut Run<'_>) -> Next {
+    const CR8: u64 = 8;
+    let qualification = vmcs::EXIT_QUALIFICATION.read();
+    if qualification & 0xf == CR8 {
+        return task_priority(run, qualification);
+    }
     let rules = &config().child_rules;
     let write = match rules.attempted(&run.state.gpr) {
         Some(Ok(write)) => write,

@@ -18,7 +18,7 @@ use hvabi::{MAX_PARTITIONS, MAX_VPS};
 /// A hypercall that failed: the status for RAX and the value for RDX.
 pub type Answer<T> = Result<T, (Status, u64)>;
 
-/// Where every child sees the registers of its local APIC.
+/// Where a child sees the registers of its local APIC, unless it moves them.
 pub const APIC_GPA: u64 = 0xfee0_0000;
 
 /// Pages that hvcore's own pool must keep: to split tables of the root for what comes back to it.
@@ -297,11 +297,15 @@ impl Partition {
         need(&mut self.space.pool, 4)?;
         let failed = |Missing(n)| (Status::NoMemory, n as u64);
         self.space.open(machine::ept_caps(&machine::config().caps)).map_err(failed)?;
+        self.show_apic(APIC_GPA)
+    }
+
+    /// Maps the page of local APICs at `gpa`. It is not seen where memory is mapped, nor if the
+    /// pool has no pages for tables.
+    pub fn show_apic(&mut self, gpa: u64) -> Answer<()> {
+        let gpa = Gpa::new(gpa).ok_or((Status::BadArgument, 0))?;
         with_memory(|memory| {
-            if let Some(gpa) = Gpa::new(APIC_GPA) {
-                let shown = self.space.show_apic(gpa, memory);
-                debug_assert!(shown.is_ok());
-            }
+            let _ = self.space.show_apic(gpa, memory);
             Ok(())
         })
     }

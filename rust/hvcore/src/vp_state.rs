@@ -2,6 +2,7 @@
 
 //! Reading and writing the state of a VP that does not run.
 
+use crate::apic_step;
 use crate::arch::insn;
 use crate::arch::lp::Lp;
 use crate::arch::vmcs::{self, SegmentFields};
@@ -234,6 +235,7 @@ fn write_registers(
     if wanted(group::APIC_BASE) {
         let done = state.apic.write_base(new.apic_base, config.caps.phys_bits);
         check(done.is_ok(), group::APIC_BASE)?;
+        apic_step::follow_mode(state);
     }
 
     if wanted(group::SEGMENTS) {

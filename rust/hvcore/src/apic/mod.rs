@@ -109,6 +109,16 @@ impl Apic {
         self.base
     }
 
+    /// Where the registers are in xAPIC mode.
+    pub fn page_gpa(&self) -> u64 {
+        self.base & 0x000f_ffff_ffff_f000
+    }
+
+    /// The registers are in memory: xAPIC mode.
+    pub fn in_memory(&self) -> bool {
+        self.present() && !self.x2apic()
+    }
+
     /// WRMSR of IA32_APIC_BASE (12.12.5). The BSP bit stays as it is.
     pub fn write_base(&mut self, value: u64, phys_bits: u32) -> Result<(), Gp> {
         let reserved = 0x2ff | !((1 << phys_bits.clamp(32, 52)) - 1);
