@@ -139,7 +139,7 @@ fn tsc_to_ns(ticks: u64) -> u64 {
 }
 
 fn exit_kind(run: &RunPage) -> ExitKind {
-    const KINDS: [ExitKind; 12] = [
+    const KINDS: [ExitKind; 13] = [
         ExitKind::Interrupted,
         ExitKind::Halted,
         ExitKind::Port,
@@ -152,6 +152,7 @@ fn exit_kind(run: &RunPage) -> ExitKind {
         ExitKind::Cpuid,
         ExitKind::Msr,
         ExitKind::Exception,
+        ExitKind::TaskSwitch,
     ];
     KINDS
         .get(run.exit as usize)
@@ -211,8 +212,11 @@ fn after(partition: &Partition, vp: &Vp, state: &mut State) -> Next {
             Err(_) => hypercall::report(),
         },
         ExitKind::Exception => instruction = guest::instruction(partition, &state.run),
-        ExitKind::TripleFault => {}
+        ExitKind::TripleFault | ExitKind::TaskSwitch => {}
         ExitKind::BadState | ExitKind::Unexpected => hypercall::report(),
+    }
+    if matches!(kind, ExitKind::Port | ExitKind::Memory | ExitKind::Msr) {
+        state.told = Some(state.run.rip);
     }
     let State { run, message, .. } = state;
     message::translate(message, vp.index(), run, kind, &instruction, mapped);

@@ -45,6 +45,10 @@ pub enum ExitKind {
     /// An exception that [`RunPage::orders`] names, [`RunPage::fault`], before it is delivered.
     /// The exit qualification is what belongs in CR2 or DR6.
     Exception = 11,
+    /// A task switch, which the processor does not do here: [`RunPage::qualification`] tells the
+    /// TSS and the cause (SDM vol. 3, table 28-2). RIP is at the instruction; an event that caused
+    /// it is in [`RunPage::event`], and is delivered again unless the root takes it away.
+    TaskSwitch = 12,
 }
 
 /// Bits of [`RunPage::orders`].

@@ -58,6 +58,7 @@ pub fn handle(lp: &mut Lp, run: &mut Run<'_>, exit: u32) -> Next {
             event::skip_instruction();
             Next::Root(ExitKind::Interrupted)
         }
+        reason::TASK_SWITCH => to_root(run, ExitKind::TaskSwitch),
         // Caches are the machine's, and coherent: nothing is left to do.
         reason::INVD | reason::WBINVD => {
             event::skip_instruction();

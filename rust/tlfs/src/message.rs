@@ -41,6 +41,13 @@ pub mod execution_state {
     pub const INTERRUPT_SHADOW: u16 = 1 << 12;
 }
 
+/// `enum hv_unsupported_feature_code`.
+pub mod feature {
+    pub const INTERCEPT: u32 = 1;
+    /// The parameter is the exit qualification (SDM vol. 3, table 28-2).
+    pub const TASK_SWITCH: u32 = 2;
+}
+
 /// Most bytes of an instruction that a message carries.
 pub const INSTRUCTION_BYTES: usize = 16;
 
@@ -210,6 +217,9 @@ pub fn header(vp_index: u32, run: &RunPage, access: u8) -> InterceptHeader {
     if run.efer & 1 << 10 != 0 {
         state |= execution_state::EFER_LMA;
     }
+    if run.event & 1 << 31 != 0 {
+        state |= execution_state::INTERRUPTION_PENDING;
+    }
     if run.interruptibility & 3 != 0 {
         state |= execution_state::INTERRUPT_SHADOW;
     }
@@ -274,6 +284,14 @@ pub fn translate(
                 reserved: 0,
             },
         ),
+        ExitKind::TaskSwitch => message.set(
+            message_type::UNSUPPORTED_FEATURE,
+            &UnsupportedFeatureMessage {
+                vp_index,
+                feature_code: feature::TASK_SWITCH,
+                feature_parameter: run.qualification,
+            },
+        ),
         ExitKind::Msr => message.set(
             message_type::X64_MSR_INTERCEPT,
             &MsrMessage {
@@ -290,8 +308,8 @@ pub fn translate(
                 message_type::UNSUPPORTED_FEATURE,
                 &UnsupportedFeatureMessage {
                     vp_index,
-                    feature_code: run.reason,
-                    feature_parameter: run.qualification,
+                    feature_code: feature::INTERCEPT,
+                    feature_parameter: u64::from(run.reason),
                 },
             )
         }
