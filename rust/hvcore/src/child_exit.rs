@@ -342,7 +342,7 @@ fn control_register(run: &mut Run<'_>) -> Next {
         Some(Err(Gp)) => return inject(run, Event::GP),
         None => return to_root(run, ExitKind::Unexpected),
     };
-    if write.load_pdptes && load_pdptes(run, vmcs::GUEST_CR3.read()).is_err() {
+    if write.load_pdptes && load_pdptes(run.number, vmcs::GUEST_CR3.read()).is_err() {
         return inject(run, Event::GP);
     }
     rules.apply(&write);
@@ -354,11 +354,11 @@ fn control_register(run: &mut Run<'_>) -> Next {
 }
 
 /// Loads the four PDPTEs, as MOV to a control register does with PAE paging (SDM vol. 3, 5.4.1).
-fn load_pdptes(run: &Run<'_>, cr3: u64) -> Result<(), Gp> {
+pub fn load_pdptes(number: u64, cr3: u64) -> Result<(), Gp> {
     const PRESENT: u64 = 1;
     const RESERVED: u64 = 0x1e6;
     let base = cr3 & 0xffff_ffe0;
-    let spa = partition::lock(run.number).map_err(|_| Gp)?.space.translate(base).ok_or(Gp)?;
+    let spa = partition::lock(number).map_err(|_| Gp)?.space.translate(base).ok_or(Gp)?;
     let fields = [vmcs::GUEST_PDPTE0, vmcs::GUEST_PDPTE1, vmcs::GUEST_PDPTE2, vmcs::GUEST_PDPTE3];
     let page = Hostile::owned_by_root(spa);
     let entries: [u64; 4] =

@@ -50,7 +50,7 @@ pub fn access(lp: &Lp, set: bool, [number, index, kind, spa, groups]: [u64; 5]) 
                     offset = partition::lock(number)?.agree_on_tsc(wanted);
                 }
                 state
-                    .with_vmcs(lp, |state| write_registers(state, registers, groups, offset))
+                    .with_vmcs(lp, |state| write_registers(number, state, registers, groups, offset))
                     .map_err(|group| (Status::BadArgument, u64::from(group.trailing_zeros())))?;
             } else {
                 state.with_vmcs(lp, |state| read_registers(state, &mut registers, groups));
@@ -162,6 +162,7 @@ fn check(holds: bool, group: u64) -> Result<(), u64> {
 /// groups (a segment's type on the mode, say) VM entry checks, and then the VP does not run.
 /// `tsc_offset` goes with the group of the time.
 fn write_registers(
+    number: u64,
     state: &mut State,
     mut new: Registers,
     groups: u64,
@@ -249,7 +250,12 @@ fn write_registers(
     }
     if wanted(group::CONTROL) {
         let mode = Mode { cr0: new.cr0, cr3: new.cr3, cr4: new.cr4, efer: new.efer, cs_l: false };
+        let old = config.child_rules.mode();
         config.child_rules.set_mode(&mode);
+        if mode.pae() && !(old.pae() && old.cr3 == mode.cr3) {
+            // Where no memory is yet, there is nothing to load.
+            let _ = child_exit::load_pdptes(number, mode.cr3);
+        }
         state.switched.cr2 = new.cr2;
         // The processor may remember translations of another address space.
         insn::invvpid_one(state.vpid);

@@ -75,6 +75,13 @@ pub enum Register {
     Cr4,
 }
 
+impl Mode {
+    /// Paging with the four PDPTEs in registers (SDM vol. 3, 5.4.1).
+    pub fn pae(&self) -> bool {
+        pae_paging(self.cr0, self.cr4, self.efer)
+    }
+}
+
 /// What a write that is allowed does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Write {

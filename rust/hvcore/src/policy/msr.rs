@@ -127,6 +127,10 @@ const MTRRCAP: u64 = VARIABLE as u64 | 1 << 8 | 1 << 10;
 /// IA32_MISC_ENABLE: fast strings; no branch trace, no PEBS.
 const MISC_ENABLE: u64 = 1 | 1 << 11 | 1 << 12;
 
+/// What of it can be switched: fast strings, TM1, EIST, MONITOR, the limit of CPUID, xTPR messages,
+/// XD. The bit is kept and nothing else: what they switch is not there, or stays.
+const MISC_ENABLE_SWITCHES: u64 = 1 | 1 << 3 | 1 << 16 | 1 << 18 | 3 << 22 | 1 << 34;
+
 /// IA32_ARCH_CAPABILITIES: statements about the processor's flaws, none that promises another MSR:
 /// RDCL_NO, IBRS_ALL, RSBA, SKIP_L1DFL, SSB_NO, MDS_NO, IF_PSCHANGE_MC_NO, TAA_NO, SBDR_SSDP_NO,
 /// FBSDP_NO, PSDP_NO, FB_CLEAR, RRSBA, BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO, RFDS_CLEAR, ITS_NO.
@@ -289,8 +293,10 @@ impl State {
                 unless(value & !caps.spec_ctrl != 0)?;
                 self.spec_ctrl = value;
             }
-            // Only fast strings can be switched; the rest is as it is.
-            Stored::MiscEnable => self.misc_enable = self.misc_enable & !1 | value & 1,
+            Stored::MiscEnable => {
+                self.misc_enable =
+                    MISC_ENABLE & !MISC_ENABLE_SWITCHES | value & MISC_ENABLE_SWITCHES;
+            }
             Stored::MtrrDefType => {
                 unless(value & !0xcff != 0 || !mtrr_type(value & 0xff))?;
                 self.mtrr_def_type = value;
@@ -448,6 +454,8 @@ mod tests {
         );
         assert_eq!(w(0x1a0, 0), Ok(()));
         assert_eq!(state.read(Stored::MiscEnable), Ok(MISC_ENABLE & !1));
+        assert_eq!(write(&mut state, 0x1a0, u64::MAX), Ok(()));
+        assert_eq!(state.read(Stored::MiscEnable), Ok(0x4_00c5_1809));
         assert_eq!(state.read(Stored::MtrrVariable(0)), Ok(0x8000_0006));
         let before = state.mtrr_fixed;
         let mut variable = [0; 16];
