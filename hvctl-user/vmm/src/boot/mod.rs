@@ -98,22 +98,28 @@ fn read_initrd(path: &Path, room: u64) -> Result<Vec<u8>, Error> {
 /// What kind of kernel the file begins like.
 pub fn kind(path: &Path) -> Result<Kind, Error> {
     let file = open(path, "kernel")?;
-    let mut start = [0; 0x206];
+    let mut start = [0; multiboot::SEARCH];
     let have = read_start(&file, &mut start).map_err(|cause| Error::Open {
         what: "kernel",
         path: path.to_owned(),
         cause,
     })?;
     let start = &start[..have];
-    if start.starts_with(b"\x7fELF") {
+    if is_elf(start) {
         Ok(Kind::Multiboot)
     } else if start.get(0x202..0x206) == Some(b"HdrS") {
         Ok(Kind::BzImage)
+    } else if multiboot::is_flat(start) {
+        Ok(Kind::Multiboot)
     } else {
         Err(Error::NotAKernel {
             path: path.to_owned(),
         })
     }
+}
+
+fn is_elf(start: &[u8]) -> bool {
+    start.starts_with(b"\x7fELF")
 }
 
 fn read_start(file: &File, buffer: &mut [u8]) -> std::io::Result<usize> {

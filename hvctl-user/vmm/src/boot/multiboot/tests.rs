@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::memory;
-use object::elf::{PF_R, PF_W, PT_NOTE};
+use object::elf::{PF_R, PF_W, PF_X, PT_NOTE};
 use proptest::prelude::*;
 use vm_memory::{Bytes, GuestAddress};
 
@@ -204,7 +204,9 @@ fn a_virtual_entry_is_turned_into_a_physical_one() {
 fn what_cannot_be_booted_says_why() {
     let good = with_header(b"");
     assert!(refused(&elf(0, &[code(0x10_0000, b"no header")])).contains("Multiboot 1 header"));
-    assert!(refused(&elf(0, &[code(0x1000, &good)])).contains("boot data"));
+    assert!(refused(&elf(0, &[code(0xa_0000, &good)])).contains("is not memory"));
+    assert!(refused(&elf(0, &[code(0x9_fbf8, &good)])).contains("is not memory"));
+    assert!(refused(&elf(0, &[code(0x10_0000, &good)])).contains("its entry point, 0x0"));
     assert!(refused(&elf(0, &[code(0xff_fff8, &good)])).contains("needs 17 MiB"));
     assert!(refused(&elf(0, &[code(0xffff_fff8, &good)])).contains("needs 4097 MiB"));
     let strange = [header(1 << 5), vec![0; 4]].concat();
@@ -223,6 +225,106 @@ fn what_cannot_be_booted_says_why() {
     let mut cut = elf(0, &[code(0x10_0000, &with_header(&[1; 100]))]);
     cut.truncate(cut.len() - 10);
     assert!(refused(&cut).contains("not within the file"));
+}
+
+fn info(memory: &GuestMemory, cpu: &CpuState) -> Info {
+    memory.read_obj(GuestAddress(cpu.get(Gpr::Rbx))).unwrap()
+}
+
+#[test]
+fn a_kernel_may_fill_low_memory_and_boot_data_go_elsewhere() {
+    let contents = with_header(b"low");
+    for (start, size) in [
+        (0x0, 0x1000),
+        (0x500, 0x8000),
+        (0x8000, 0x4_0000),
+        (0x3_0000, 0x6_0000),
+        (0x1000, 0x9_ec00),
+    ] {
+        let segment = Segment {
+            memory: size,
+            ..code(start, &contents)
+        };
+        let mut files = files(&elf(start + 12, &[segment]));
+        let module = files.directory.path().join("module");
+        std::fs::write(&module, b"the module").unwrap();
+        files.payload.initrd = Some(module);
+        let (memory, cpu) = boot(&files).unwrap();
+        assert_eq!(cpu.rip, u64::from(start) + 12);
+        assert_eq!(text(&memory, start + 12), b"low", "{start:#x}");
+        // All of the rest is zero, whatever was there before.
+        let mut rest = vec![1; size as usize - contents.len()];
+        let from = u64::from(start) + contents.len() as u64;
+        memory.read_slice(&mut rest, GuestAddress(from)).unwrap();
+        assert!(rest.iter().all(|&byte| byte == 0), "{start:#x}");
+        let told = info(&memory, &cpu);
+        let name = files.payload.kernel.to_str().unwrap().as_bytes();
+        assert_eq!(text(&memory, told.cmdline), name);
+        let entry: Module = memory
+            .read_obj(GuestAddress(told.mods_addr.into()))
+            .unwrap();
+        assert_eq!(text(&memory, entry.start), b"the module", "{start:#x}");
+    }
+}
+
+/// A flat image: the header with these addresses at `at`, the rest `0x90`.
+fn flat(at: usize, addresses: [u32; 5]) -> Vec<u8> {
+    let mut file = vec![0x90; 0x3000];
+    let words: Vec<u8> = addresses.into_iter().flat_map(u32::to_le_bytes).collect();
+    let header = [header(HAS_ADDRESSES | 3), words].concat();
+    file[at..at + header.len()].copy_from_slice(&header);
+    file
+}
+
+#[test]
+fn a_flat_image_goes_where_its_header_says() {
+    // The file's first 0x100 bytes are not loaded.
+    let file = flat(
+        0x180,
+        [0x20_0080, 0x20_0000, 0x20_1000, 0x20_8000, 0x20_0010],
+    );
+    let (memory, cpu) = boot(&files(&file)).unwrap();
+    assert_eq!(cpu.rip, 0x20_0010);
+    let mut loaded = vec![0; 0x8000];
+    memory
+        .read_slice(&mut loaded, GuestAddress(0x20_0000))
+        .unwrap();
+    assert_eq!(loaded[..0x1000], file[0x100..0x1100]);
+    assert!(loaded[0x1000..].iter().all(|&byte| byte == 0));
+    // All of the file, nothing cleared, the header first.
+    let whole = flat(0, [0x10_0000, 0x10_0000, 0, 0, 0x10_2fff]);
+    let (memory, cpu) = boot(&files(&whole)).unwrap();
+    assert_eq!(cpu.rip, 0x10_2fff);
+    let mut loaded = vec![0; whole.len()];
+    memory
+        .read_slice(&mut loaded, GuestAddress(0x10_0000))
+        .unwrap();
+    assert_eq!(loaded, whole);
+}
+
+#[test]
+fn a_flat_image_with_addresses_that_cannot_be_is_refused() {
+    let base = 0x10_0000;
+    for (at, addresses, why) in [
+        (0, [base, base + 4, 0, 0, base], "the header is not in what"),
+        (0, [base + 4, base, 0, 0, base], "the header is not in what"),
+        (
+            0,
+            [base, base, base + 0x3001, 0, base],
+            "not within the file",
+        ),
+        (0, [base, base, base - 1, 0, base], "not within the file"),
+        (0, [base, base, 0, 0, base + 0x3000], "the entry point"),
+        (0, [base, base, 0, u32::MAX, base], "needs 4096 MiB"),
+        (0, [0x9_f000, 0x9_f000, 0, 0, 0x9_f000], "is not memory"),
+    ] {
+        let said = refused(&flat(at, addresses));
+        assert!(said.contains(why), "{addresses:x?}: {said}");
+    }
+    // Without addresses only an ELF is a kernel.
+    let mut file = vec![0; 4096];
+    file[..12].copy_from_slice(&header(3));
+    assert!(refused(&file).contains("is not a kernel"));
 }
 
 #[test]
@@ -250,7 +352,7 @@ proptest! {
         let header = header(flags);
         file[at..at + header.len()].copy_from_slice(&header);
         let reachable = at % 4 == 0 && at + header.len() <= SEARCH;
-        prop_assert_eq!(find_header(&file), reachable.then_some(flags));
+        prop_assert_eq!(find_header(&file).map(|found| found.flags), reachable.then_some(flags));
     }
 
     #[test]
