@@ -65,23 +65,24 @@ pub struct Log {
 }
 
 const RUN_HELP: &str = "\
-The kernel is a Linux bzImage, or a 32-bit ELF with a Multiboot 1 header. The latter gets \
-the kernel's file name as the first word of its command line and the initrd as its module.
+The kernel is a Linux bzImage, or has a Multiboot 1 header: a 32-bit ELF, or a flat image whose \
+header has addresses. The latter two get the kernel's file name as the first word of their \
+command line and the initrd as their module. docs/test-kernels.md says what they find.
 
 Exit status:
     0  the guest powered off
     2  hvctl cannot do what it was told: a bad option, a file, memory, no hypervisor
     4  the guest asked for a reset: a reboot, or Linux's panic=SECONDS
-    6  the guest crashed (triple fault)
+    6  the guest crashed: a triple fault, or an event that it has no memory for
     8  the guest did something that hvctl cannot emulate
    10  the hypervisor failed
    12  ended by the escape key
    14  ended by hvctl stop, the guest not having powered off in time
   124  ended by --timeout
-  128+n  ended by signal n (129: terminal closed, 130: Ctrl-C, 143: kill)
+  128+n  ended by signal n (129: terminal closed, 130: Ctrl-C, 143: kill, 137: kill -9)
 A guest that halts, or panics without a reset, goes on until one of the last four.
-With --exit-port, a guest's write of v ends the run with status 2v+1 (its low 8 bits), which \
-is odd, as no other is but some signals'.";
+With --exit-port, a guest's write of v ends the run with status 2v+1, of which a status keeps \
+the low 8 bits: v and v+128 are the same. It is odd, as no other is but some signals'.";
 
 /// Boot a partition and attach this terminal to its console
 #[derive(Debug, clap::Args)]
@@ -91,7 +92,7 @@ pub struct Run {
     #[arg(long, value_name = "NAME", value_parser = name)]
     pub name: Option<String>,
 
-    /// Kernel to boot: a bzImage, or a 32-bit Multiboot ELF
+    /// Kernel to boot: a bzImage, or one with a Multiboot header
     #[arg(long, value_name = "FILE")]
     pub kernel: PathBuf,
 
@@ -149,6 +150,11 @@ pub struct Run {
     pub console: Console,
 
     /// Let the guest end the run by a write to I/O port 0xf4
+    ///
+    /// The write has 1, 2 or 4 bytes. With it come the other things that test kernels look
+    /// for: QEMU's configuration device at 0x510, four bytes to write and read at 0xe0 and at
+    /// 0xe8, a port for each of the I/O APIC's pins from 0x2000 on, 64 KiB of memory at
+    /// 0xff000000.
     #[arg(long)]
     pub exit_port: bool,
 

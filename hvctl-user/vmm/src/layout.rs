@@ -11,6 +11,8 @@ pub const PCI_SIZE: u64 = IOAPIC - PCI;
 
 pub const IOAPIC: u64 = 0xfec0_0000;
 pub const LAPIC: u64 = 0xfee0_0000;
+/// Memory of a test device: not told to the guest, which knows of it.
+pub const TEST_MEMORY: (u64, u64) = (0xff00_0000, 0x1_0000);
 
 /// Boot data that hvctl leaves in low memory, all of it free for the guest to reuse.
 pub mod boot {
@@ -36,14 +38,17 @@ pub const HIGH_START: u64 = 0x10_0000;
 
 pub mod port {
     pub const RTC: u16 = 0x70;
+    pub const TEST_LATCHES: [u16; 2] = [0xe0, 0xe8];
     pub const EXIT: u16 = 0xf4;
     pub const KEYBOARD_COMMAND: u16 = 0x64;
     pub const COM1: u16 = 0x3f8;
+    pub const FW_CFG: u16 = 0x510;
     pub const SLEEP_CONTROL: u16 = 0x600;
     pub const RESET: u16 = 0x602;
     pub const PCI_ADDRESS: u16 = 0xcf8;
     pub const RESET_CONTROL: u16 = 0xcf9;
     pub const PCI_DATA: u16 = 0xcfc;
+    pub const TEST_LINES: u16 = 0x2000;
 }
 
 pub mod irq {

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::device::exit_port::ExitPort;
+use crate::device::fw_cfg::{self, FwCfg};
 use crate::device::ioapic::{Ioapic, Pin};
 use crate::device::pci::{self, AddressPort, DataPort, Window};
 use crate::device::power::{AcpiPower, KeyboardReset, ResetControl};
 use crate::device::rtc::Rtc;
 use crate::device::serial::Serial;
+use crate::device::testing::{LATCH_SIZE, Latch, Lines};
 use crate::device::{Bus, Device};
 use crate::emulate::{self, Space, Stop};
 use crate::hypervisor::{
@@ -41,12 +43,13 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// `for_tests`: with the exit port, and what else test kernels look for.
     pub fn new(
         memory: GuestMemory,
         interrupts: Arc<dyn Interrupts>,
         console: Console,
         pci: pci::Bus,
-        exit_port: bool,
+        for_tests: Option<FwCfg>,
         ending: Arc<Ending>,
     ) -> Self {
         let ioapic = Ioapic::new(interrupts);
@@ -78,8 +81,17 @@ impl Machine {
         );
         add(port::PCI_ADDRESS, 1, Arc::new(AddressPort(pci.clone())));
         add(port::PCI_DATA, 4, Arc::new(DataPort(pci.clone())));
-        if exit_port {
+        if let Some(fw_cfg) = for_tests {
             add(port::EXIT, 4, Arc::new(ExitPort::new(ending.clone())));
+            add(port::FW_CFG, fw_cfg::SIZE, Arc::new(fw_cfg));
+            for latch in port::TEST_LATCHES {
+                add(latch, LATCH_SIZE, Arc::new(Latch::default()));
+            }
+            add(
+                port::TEST_LINES,
+                Lines::COUNT,
+                Arc::new(Lines::new(&ioapic)),
+            );
         }
         let mut mmio = Bus::default();
         mmio.add(layout::IOAPIC, 0x1000, ioapic.clone());

@@ -11,6 +11,7 @@ use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 
 use crate::boot::{self, Payload};
 use crate::confine;
+use crate::device::fw_cfg::FwCfg;
 use crate::device::pci::routes::Routes;
 use crate::device::pci::{self, BusFull};
 use crate::device::virtio::VirtioDevice;
@@ -29,7 +30,7 @@ pub struct Config {
     /// Bytes of RAM: a multiple of 1 MiB.
     pub memory: u64,
     pub processors: u8,
-    /// Whether writes to port 0xf4 end the run.
+    /// Whether writes to port 0xf4 end the run, and there is what else test kernels look for.
     pub exit_port: bool,
     /// Whether to give up, once all is set up, what is not needed any more.
     pub confine: bool,
@@ -111,7 +112,10 @@ impl Vm {
         devices: Vec<Attached>,
         console: Console,
     ) -> Result<Self, StartError> {
-        let memory = memory::allocate(&layout::ram(config.memory))
+        let mut stretches = layout::ram(config.memory);
+        stretches.extend(config.exit_port.then_some(layout::TEST_MEMORY));
+        stretches.sort_unstable();
+        let memory = memory::allocate(&stretches)
             .map_err(|cause| StartError::Memory(config.memory >> 20, cause))?;
         // What the user got wrong comes before what the hypervisor thinks of it.
         let entry = boot::load(&memory, config.memory, config.processors, &config.payload)?;
@@ -136,7 +140,9 @@ impl Vm {
             partition,
             console,
             pci,
-            config.exit_port,
+            config
+                .exit_port
+                .then(|| FwCfg::new(config.memory, config.processors)),
             ending,
         ));
         if config.confine {

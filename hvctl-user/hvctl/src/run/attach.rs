@@ -199,7 +199,7 @@ mod tests {
         let memory = memory::allocate(&[(0, 1 << 20)]).unwrap();
         let ending = Arc::new(Ending::new().unwrap());
         let pci = pci::Bus::new(Vec::new()).unwrap();
-        Machine::new(memory, Arc::new(NoInterrupts), console, pci, false, ending)
+        Machine::new(memory, Arc::new(NoInterrupts), console, pci, None, ending)
     }
 
     struct Bench {

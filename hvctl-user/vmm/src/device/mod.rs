@@ -4,11 +4,13 @@
 pub mod bus;
 pub mod bytes;
 pub mod exit_port;
+pub mod fw_cfg;
 pub mod ioapic;
 pub mod pci;
 pub mod power;
 pub mod rtc;
 pub mod serial;
+pub mod testing;
 pub mod virtio;
 
 pub use bus::{Bus, Device};
