@@ -15,9 +15,9 @@ use crate::device::rtc::Rtc;
 use crate::device::serial::Serial;
 use crate::device::testing::{LATCH_SIZE, Latch, Lines};
 use crate::device::{Bus, Device};
-use crate::emulate::{self, Space, Stop};
+use crate::emulate::{self, Source, Space, Stop, TaskSwitch};
 use crate::hypervisor::{
-    Exit, Failure, Gpr, Interrupts, MemoryAccess, PortAccess, Register, Run, Vp,
+    EventKind, Exit, Failure, Gpr, Interrupts, MemoryAccess, PortAccess, Register, Run, Vp,
 };
 use crate::layout::{self, irq, port};
 use crate::memory::GuestMemory;
@@ -153,6 +153,7 @@ impl Machine {
             }
             Exit::Port(access) => self.port(vp, &access),
             Exit::Memory(access) => self.memory(vp, &access),
+            Exit::TaskSwitch(task) => self.task_switch(vp, task),
             Exit::Eoi { vector } => self.ioapic.end_of_interrupt(vector),
             Exit::Halt => Ok(()),
             Exit::Unrecoverable => self.crash(vp, "the guest triple-faulted"),
@@ -196,10 +197,29 @@ impl Machine {
     }
 
     fn memory(&self, vp: &mut dyn Vp, access: &MemoryAccess) -> Result<(), Failure> {
+        if access.by_event {
+            let what = "the guest's descriptor tables or stack are where no memory is";
+            return self.crash(vp, &format!("{what} (guest-physical {:#x})", access.gpa));
+        }
         self.emulate(vp, access.instruction.as_slice(), || {
             let what = if access.write { "write to" } else { "read of" };
             format!("{what} guest-physical {:#x}", access.gpa)
         })
+    }
+
+    fn task_switch(&self, vp: &mut dyn Vp, task: TaskSwitch) -> Result<(), Failure> {
+        let mut cpu = vp.state()?;
+        let event = vp.take_event()?;
+        let result = emulate::switch(&mut cpu, &mut Reach { machine: self, vp }, task, event);
+        vp.load(&cpu)?;
+        let nmi = event.is_some_and(|event| event.kind == EventKind::Nmi);
+        if nmi || task.source == Source::Return {
+            vp.block_nmi(nmi)?;
+        }
+        match result {
+            Ok(()) => Ok(()),
+            Err(exception) => vp.raise(exception),
+        }
     }
 
     /// Carries out the instruction at RIP.
@@ -211,7 +231,7 @@ impl Machine {
     ) -> Result<(), Failure> {
         let before = vp.state()?;
         let mut cpu = before;
-        let result = emulate::step(&mut cpu, &mut Reach(self), bytes);
+        let result = emulate::step(&mut cpu, &mut Reach { machine: self, vp }, bytes);
         let changes = cpu.changes_since(&before);
         if !changes.is_empty() {
             vp.write(&changes)?;
@@ -252,32 +272,47 @@ impl Machine {
     }
 }
 
+fn report(failure: &Failure) {
+    tracing::error!("{failure}");
+}
+
 /// The machine as an instruction reaches it.
-struct Reach<'a>(&'a Machine);
+struct Reach<'a> {
+    machine: &'a Machine,
+    vp: &'a mut dyn Vp,
+}
 
 impl Space for Reach<'_> {
     fn memory(&self) -> &GuestMemory {
-        &self.0.memory
+        &self.machine.memory
+    }
+
+    fn vector(&mut self, index: usize) -> Option<u128> {
+        self.vp.vector(index).inspect_err(report).ok()
+    }
+
+    fn set_vector(&mut self, index: usize, value: u128) -> Option<()> {
+        self.vp.set_vector(index, value).inspect_err(report).ok()
     }
 
     fn mmio_read(&mut self, gpa: u64, data: &mut [u8]) {
-        if !self.0.mmio.read(gpa, data) && self.0.stray.take() {
+        if !self.machine.mmio.read(gpa, data) && self.machine.stray.take() {
             tracing::warn!("read of guest-physical {gpa:#x}, where nothing is");
         }
     }
 
     fn mmio_write(&mut self, gpa: u64, data: &[u8]) {
-        if !self.0.mmio.write(gpa, data) && self.0.stray.take() {
+        if !self.machine.mmio.write(gpa, data) && self.machine.stray.take() {
             tracing::warn!("write of {data:02x?} to guest-physical {gpa:#x}, where nothing is");
         }
     }
 
     fn port_read(&mut self, port: u16, data: &mut [u8]) {
-        self.0.port_in(port, data);
+        self.machine.port_in(port, data);
     }
 
     fn port_write(&mut self, port: u16, data: &[u8]) {
-        self.0.port_out(port, data);
+        self.machine.port_out(port, data);
     }
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Arithmetic and its flags.
 
+use iced_x86::{ConditionCode, Mnemonic};
+
 use super::operand::truncate;
 
 pub const CARRY: u64 = 1 << 0;
@@ -81,10 +83,175 @@ pub fn compute(
     (result, flags)
 }
 
+fn with(rflags: u64, flags: &[(u64, bool)]) -> u64 {
+    flags.iter().fold(
+        rflags,
+        |rflags, &(flag, set)| {
+            if set { rflags | flag } else { rflags & !flag }
+        },
+    )
+}
+
+/// Sign, zero and parity by a result.
+fn by_result(rflags: u64, result: u64, size: usize) -> u64 {
+    with(
+        rflags,
+        &[
+            (PARITY, (result as u8).count_ones() % 2 == 0),
+            (ZERO, result == 0),
+            (SIGN, result >> (size * 8 - 1) & 1 != 0),
+        ],
+    )
+}
+
+/// Shifts and rotations by `count`, as the mnemonic says. Flags that are undefined are as after a
+/// shift by 1.
+pub fn shift(mnemonic: Mnemonic, value: u64, count: u64, size: usize, rflags: u64) -> (u64, u64) {
+    use Mnemonic::*;
+    let bits = size as u64 * 8;
+    let count = count & if size == 8 { 63 } else { 31 };
+    let top = |value: u64| value >> (bits - 1) & 1 != 0;
+    let (mut result, mut carry) = (value, rflags & CARRY != 0);
+    // At most 63 steps, each as the manual describes it.
+    for _ in 0..count {
+        let (high, low) = (top(result), result & 1 != 0);
+        let enter = |bit: bool| u64::from(bit) << (bits - 1);
+        (result, carry) = match mnemonic {
+            Rol => (result << 1 | u64::from(high), high),
+            Ror => (result >> 1 | enter(low), low),
+            Rcl => (result << 1 | u64::from(carry), high),
+            Rcr => (result >> 1 | enter(carry), low),
+            Shr => (result >> 1, low),
+            Sar => (result >> 1 | enter(high), low),
+            _ => (result << 1, high),
+        };
+        result = truncate(result, size);
+    }
+    if count == 0 {
+        return (value, rflags);
+    }
+    let overflow = match mnemonic {
+        Rol | Rcl | Shl | Sal => top(result) != carry,
+        Ror | Rcr => top(result) != top(result << 1),
+        Shr => top(value),
+        _ => false,
+    };
+    let rflags = with(rflags, &[(CARRY, carry), (OVERFLOW, overflow)]);
+    match mnemonic {
+        Rol | Ror | Rcl | Rcr => (result, rflags),
+        _ => (result, by_result(rflags, result, size)),
+    }
+}
+
+/// SHLD (`left`) and SHRD.
+pub fn shift_double(
+    left: bool,
+    value: u64,
+    fill: u64,
+    count: u64,
+    size: usize,
+    rflags: u64,
+) -> (u64, u64) {
+    let bits = size as u32 * 8;
+    let count = (count & if size == 8 { 63 } else { 31 }) as u32;
+    // By more than there are bits the result is undefined: nothing happens.
+    if count == 0 || count > bits {
+        return (value, rflags);
+    }
+    let (value, fill) = (truncate(value, size), truncate(fill, size));
+    let (result, carry) = if left {
+        let both = u128::from(value) << bits | u128::from(fill);
+        ((both << count >> bits) as u64, value >> (bits - count) & 1)
+    } else {
+        let both = u128::from(fill) << bits | u128::from(value);
+        ((both >> count) as u64, value >> (count - 1) & 1)
+    };
+    let result = truncate(result, size);
+    let overflow = (result ^ value) >> (bits - 1) & 1 != 0;
+    let rflags = with(rflags, &[(CARRY, carry != 0), (OVERFLOW, overflow)]);
+    (result, by_result(rflags, result, size))
+}
+
+/// Whether RFLAGS fulfil a condition.
+pub fn holds(condition: ConditionCode, rflags: u64) -> bool {
+    use ConditionCode as Code;
+    let is = |flag: u64| rflags & flag != 0;
+    let less = is(SIGN) != is(OVERFLOW);
+    match condition {
+        Code::o => is(OVERFLOW),
+        Code::no => !is(OVERFLOW),
+        Code::b => is(CARRY),
+        Code::ae => !is(CARRY),
+        Code::e => is(ZERO),
+        Code::ne => !is(ZERO),
+        Code::be => is(CARRY) || is(ZERO),
+        Code::a => !is(CARRY) && !is(ZERO),
+        Code::s => is(SIGN),
+        Code::ns => !is(SIGN),
+        Code::p => is(PARITY),
+        Code::np => !is(PARITY),
+        Code::l => less,
+        Code::ge => !less,
+        Code::le => less || is(ZERO),
+        Code::g => !less && !is(ZERO),
+        Code::None => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    macro_rules! host {
+        ($name:literal, $value:ident, $count:ident, $flags:ident) => {{
+            let (mut value, mut flags) = ($value, $flags);
+            // SAFETY: touches RCX, two registers, the flags, and the stack by a push at a time.
+            unsafe {
+                std::arch::asm!(
+                    "push {1}", "popfq", concat!($name, " {0:e}, cl"), "pushfq", "pop {1}",
+                    inout(reg) value, inout(reg) flags, in("rcx") $count,
+                )
+            }
+            (u64::from(value), flags)
+        }};
+    }
+
+    proptest! {
+        #[test]
+        fn the_processor_shifts_alike(value: u32, count in 0u64..64, carry: bool, which in 0usize..7) {
+            let flags = 2 | u64::from(carry);
+            let (mnemonic, host) = match which {
+                0 => (Mnemonic::Rol, host!("rol", value, count, flags)),
+                1 => (Mnemonic::Ror, host!("ror", value, count, flags)),
+                2 => (Mnemonic::Rcl, host!("rcl", value, count, flags)),
+                3 => (Mnemonic::Rcr, host!("rcr", value, count, flags)),
+                4 => (Mnemonic::Shl, host!("shl", value, count, flags)),
+                5 => (Mnemonic::Shr, host!("shr", value, count, flags)),
+                _ => (Mnemonic::Sar, host!("sar", value, count, flags)),
+            };
+            let (result, rflags) = shift(mnemonic, value.into(), count, 4, flags);
+            // Overflow is defined for 1 alone, and ADJUST never.
+            let defined = ALL & !ADJUST & if count & 31 > 1 { !OVERFLOW } else { u64::MAX };
+            let mine = (result, rflags & defined);
+            prop_assert_eq!(mine, (host.0, host.1 & defined), "{:?} {:#x} {}", mnemonic, value, count);
+        }
+
+        #[test]
+        fn the_processor_shifts_two_alike(value: u32, fill: u32, count in 0u64..32, left: bool) {
+            let mut host = value;
+            // SAFETY: touches RCX, two registers and the flags.
+            unsafe {
+                if left {
+                    std::arch::asm!("shld {0:e}, {1:e}, cl", inout(reg) host, in(reg) fill, in("rcx") count)
+                } else {
+                    std::arch::asm!("shrd {0:e}, {1:e}, cl", inout(reg) host, in(reg) fill, in("rcx") count)
+                }
+            }
+            let (result, _) = shift_double(left, value.into(), fill.into(), count, 4, 2);
+            prop_assert_eq!(result, u64::from(host));
+        }
+    }
 
     /// The host's own opinion of the flags.
     fn on_the_host(operation: Operation, left: u32, right: u32) -> u64 {

@@ -2,15 +2,20 @@
 //! Carrying out the guest's instruction when its memory or port operand is a device.
 
 mod alu;
+mod divide;
 mod instruction;
 mod operand;
+mod stack;
 mod string;
+mod task;
+mod vector;
 mod walk;
 
 use crate::hypervisor::{CpuState, Exception};
 use crate::memory::GuestMemory;
 
 pub use instruction::fetch;
+pub use task::{Source, TaskSwitch, switch};
 pub use walk::{Access, translate};
 
 /// What an instruction can reach: RAM, devices in the memory map, and ports.
@@ -20,6 +25,9 @@ pub trait Space {
     fn mmio_write(&mut self, gpa: u64, data: &[u8]);
     fn port_read(&mut self, port: u16, data: &mut [u8]);
     fn port_write(&mut self, port: u16, data: &[u8]);
+    /// A vector register's low 16 bytes.
+    fn vector(&mut self, index: usize) -> Option<u128>;
+    fn set_vector(&mut self, index: usize, value: u128) -> Option<()>;
 }
 
 /// Why an instruction was not carried out. The state is then as if it had not begun,

@@ -6,7 +6,8 @@ use vm_memory::{Bytes, GuestAddress, GuestMemory as _};
 
 use super::walk::{Access, translate};
 use super::{Space, Stop};
-use crate::hypervisor::{CpuState, Gpr};
+use crate::hypervisor::state::exception::{GENERAL_PROTECTION, STACK};
+use crate::hypervisor::{CpuState, Exception, Gpr, Segment};
 
 /// Keeps the low `size` bytes.
 pub fn truncate(value: u64, size: usize) -> u64 {
@@ -32,20 +33,25 @@ fn is_high_byte(name: Name) -> bool {
     matches!(name, Name::AH | Name::CH | Name::DH | Name::BH)
 }
 
-/// A general-purpose register's value, or a segment register's base.
+/// A general-purpose register's value, or a segment register's selector.
 pub fn register(cpu: &CpuState, name: Name) -> Option<u64> {
     if let Some(gpr) = gpr(name) {
         let shift = if is_high_byte(name) { 8 } else { 0 };
         return Some(truncate(cpu.get(gpr) >> shift, name.size()));
     }
-    match name {
-        Name::CS => Some(cpu.cs.base),
-        Name::DS => Some(cpu.ds.base),
-        Name::ES => Some(cpu.es.base),
-        Name::FS => Some(cpu.fs.base),
-        Name::GS => Some(cpu.gs.base),
-        Name::SS => Some(cpu.ss.base),
-        Name::RIP | Name::EIP => Some(cpu.rip),
+    if name.is_segment_register() {
+        return Some(segment(cpu, name).selector.into());
+    }
+    matches!(name, Name::RIP | Name::EIP).then_some(cpu.rip)
+}
+
+/// The accumulator of that size.
+pub fn accumulator(size: usize) -> Option<Name> {
+    match size {
+        1 => Some(Name::AL),
+        2 => Some(Name::AX),
+        4 => Some(Name::EAX),
+        8 => Some(Name::RAX),
         _ => None,
     }
 }
@@ -73,15 +79,121 @@ pub fn immediate(instruction: &Instruction, index: u32) -> Option<u64> {
     instruction.try_immediate(index).ok()
 }
 
-/// The linear address of memory operand `index`.
-pub fn linear(cpu: &CpuState, instruction: &Instruction, index: u32) -> Option<u64> {
-    let long = cpu.bitness() == 64;
-    let address = instruction.virtual_address(index, 0, |name, _, _| match name {
+fn exception(vector: u8) -> Stop {
+    Stop::Fault(Exception {
+        vector,
+        error_code: Some(0),
+        parameter: 0,
+    })
+}
+
+/// #GP(0).
+pub fn general_protection() -> Stop {
+    exception(GENERAL_PROTECTION)
+}
+
+fn segment(cpu: &CpuState, name: Name) -> &Segment {
+    match name {
+        Name::CS => &cpu.cs,
+        Name::ES => &cpu.es,
+        Name::FS => &cpu.fs,
+        Name::GS => &cpu.gs,
+        Name::SS => &cpu.ss,
+        _ => &cpu.ds,
+    }
+}
+
+/// The linear address of `size` bytes at `offset` in a segment, if it lets the access happen.
+pub fn in_segment(
+    cpu: &CpuState,
+    name: Name,
+    offset: u64,
+    size: usize,
+    access: Access,
+) -> Result<u64, Stop> {
+    let refused = || {
+        exception(if name == Name::SS {
+            STACK
+        } else {
+            GENERAL_PROTECTION
+        })
+    };
+    let segment = segment(cpu, name);
+    if cpu.bitness() == 64 {
         // Only FS and GS have a base in 64-bit mode.
-        Name::CS | Name::DS | Name::ES | Name::SS if long => Some(0),
+        let base = match name {
+            Name::FS | Name::GS => segment.base,
+            _ => 0,
+        };
+        let linear = base.wrapping_add(offset);
+        let last = linear.wrapping_add(size as u64 - 1);
+        return if cpu.is_canonical(linear) && cpu.is_canonical(last) {
+            Ok(linear)
+        } else {
+            Err(refused())
+        };
+    }
+    let kind = if !cpu.is_protected() {
+        true
+    } else if access.write {
+        segment.is_writable()
+    } else {
+        segment.is_readable()
+    };
+    if !segment.is_present() || !kind || !segment.reaches(offset, size as u64) {
+        return Err(refused());
+    }
+    Ok(segment.base.wrapping_add(offset) & 0xffff_ffff)
+}
+
+/// The offset in its segment of memory operand `index`. None where an address register is none
+/// that is known here.
+pub fn offset(cpu: &CpuState, instruction: &Instruction, index: u32) -> Option<u64> {
+    instruction.virtual_address(index, 0, |name, _, _| match name {
+        Name::CS | Name::DS | Name::ES | Name::SS | Name::FS | Name::GS => Some(0),
         _ => register(cpu, name),
-    })?;
-    Some(if long { address } else { address & 0xffff_ffff })
+    })
+}
+
+/// The bits of an offset that count, by the width of the instruction's addresses.
+pub fn address_mask(instruction: &Instruction, cpu: &CpuState) -> u64 {
+    let registers = [instruction.memory_base(), instruction.memory_index()];
+    let width = registers.into_iter().map(Name::size).max().unwrap_or(0);
+    match if width == 0 {
+        instruction.memory_displ_size() as usize
+    } else {
+        width
+    } {
+        2 => 0xffff,
+        8 => u64::MAX,
+        _ if width == 0 && cpu.bitness() == 64 => u64::MAX,
+        _ => 0xffff_ffff,
+    }
+}
+
+/// The segment of memory operand `index`.
+pub fn segment_name(instruction: &Instruction, index: u32) -> Name {
+    use OpKind::*;
+    match instruction.op_kind(index) {
+        MemoryESDI | MemoryESEDI | MemoryESRDI => Name::ES,
+        _ => instruction.memory_segment(),
+    }
+}
+
+/// The linear address of memory operand `index`.
+pub fn linear(
+    cpu: &CpuState,
+    instruction: &Instruction,
+    index: u32,
+    size: usize,
+    access: Access,
+) -> Result<Option<u64>, Stop> {
+    match offset(cpu, instruction, index) {
+        Some(offset) => {
+            in_segment(cpu, segment_name(instruction, index), offset, size, access).map(Some)
+        }
+        None => Ok(None),
+    }
 }
 
 pub fn is_memory(kind: OpKind) -> bool {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-//! String instructions: MOVS, STOS, LODS, INS and OUTS, repeated or not.
+//! String instructions: MOVS, STOS, LODS, CMPS, SCAS, INS and OUTS, repeated or not.
 
 use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register as Name};
 
+use super::alu::{Operation, ZERO, compute};
 use super::operand::{Place, linear, register, set_register};
 use super::walk::Access;
 use super::{Space, Stop};
@@ -14,13 +15,15 @@ const DIRECTION: u64 = 1 << 10;
 /// can be interrupted.
 const BURST: usize = 1024;
 
-/// Whether this is one of them (MOVSD is also the name of an SSE instruction).
+/// Whether this is one of them (MOVSD and CMPSD are also names of SSE instructions).
 pub fn is_string(instruction: &Instruction) -> bool {
     use Mnemonic::*;
     match instruction.mnemonic() {
         Movsd => instruction.code() == Code::Movsd_m32_m32,
+        Cmpsd => instruction.code() == Code::Cmpsd_m32_m32,
         Movsb | Movsw | Movsq | Stosb | Stosw | Stosd | Stosq | Lodsb | Lodsw | Lodsd | Lodsq
-        | Insb | Insw | Insd | Outsb | Outsw | Outsd => true,
+        | Cmpsb | Cmpsw | Cmpsq | Scasb | Scasw | Scasd | Scasq | Insb | Insw | Insd | Outsb
+        | Outsw | Outsd => true,
         _ => false,
     }
 }
@@ -56,20 +59,31 @@ fn registers(instruction: &Instruction) -> Registers {
     }
 }
 
+/// What came of an element.
+enum Element {
+    Done,
+    /// For the accumulator.
+    Loaded(u64),
+    /// RFLAGS after a comparison.
+    Compared(u64),
+}
+
 /// Does the instruction's next element.
 fn element(
     cpu: &CpuState,
     space: &mut impl Space,
     instruction: &Instruction,
     size: usize,
-) -> Result<Option<u64>, Stop> {
+) -> Result<Element, Stop> {
     use Mnemonic::*;
     let place = |space: &mut _, operand: u32, access: Access| {
         // Registers of the address are always there: they are in the instruction's name.
-        let linear = linear(cpu, instruction, operand).unwrap_or_default();
+        let linear = linear(cpu, instruction, operand, size, access)?.unwrap_or_default();
         Place::find(cpu, space, linear, size, access)
     };
     let (load, store) = (Access::read(cpu), Access::write(cpu));
+    let compare =
+        |left, right| Element::Compared(compute(Operation::Sub, left, right, size, cpu.rflags).1);
     match instruction.mnemonic() {
         Movsb | Movsw | Movsd | Movsq => {
             // Both sides are looked up before either is touched.
@@ -81,7 +95,17 @@ fn element(
             let to = place(space, 0, store)?;
             to.store(space, cpu.get(Gpr::Rax));
         }
-        Lodsb | Lodsw | Lodsd | Lodsq => return Ok(Some(place(space, 1, load)?.load(space))),
+        Lodsb | Lodsw | Lodsd | Lodsq => {
+            return Ok(Element::Loaded(place(space, 1, load)?.load(space)));
+        }
+        Cmpsb | Cmpsw | Cmpsd | Cmpsq => {
+            let (left, right) = (place(space, 0, load)?, place(space, 1, load)?);
+            return Ok(compare(left.load(space), right.load(space)));
+        }
+        Scasb | Scasw | Scasd | Scasq => {
+            let right = place(space, 1, load)?.load(space);
+            return Ok(compare(cpu.get(Gpr::Rax), right));
+        }
         Insb | Insw | Insd => {
             let to = place(space, 0, store)?;
             let mut data = [0; 8];
@@ -93,7 +117,7 @@ fn element(
             space.port_write(cpu.get(Gpr::Rdx) as u16, &value.to_le_bytes()[..size]);
         }
     }
-    Ok(None)
+    Ok(Element::Done)
 }
 
 /// Carries the instruction on until it is done, or for a burst; RIP moves on only when
@@ -118,7 +142,7 @@ pub fn execute(
     };
     let reads = !matches!(
         instruction.mnemonic(),
-        Stosb | Stosw | Stosd | Stosq | Insb | Insw | Insd
+        Stosb | Stosw | Stosd | Stosq | Scasb | Scasw | Scasd | Scasq | Insb | Insw | Insd
     );
     let writes = !matches!(
         instruction.mnemonic(),
@@ -129,25 +153,38 @@ pub fn execute(
         // The names above are all of general-purpose registers.
         let _ = set_register(cpu, name, value);
     };
+    let mut done = !repeated;
     for _ in 0..BURST {
         if repeated && register(cpu, count) == Some(0) {
+            done = true;
             break;
         }
-        if let Some(value) = element(cpu, space, instruction, size)? {
-            let _ = set_register(cpu, instruction.op0_register(), value);
-        }
+        let element = element(cpu, space, instruction, size)?;
         if reads {
             advance(cpu, source, step);
         }
         if writes {
             advance(cpu, destination, step);
         }
-        if !repeated {
+        if repeated {
+            advance(cpu, count, u64::MAX);
+            done |= register(cpu, count) == Some(0);
+        }
+        match element {
+            Element::Done => {}
+            Element::Loaded(value) => {
+                let _ = set_register(cpu, instruction.op0_register(), value);
+            }
+            Element::Compared(rflags) => {
+                cpu.rflags = rflags;
+                done |= (rflags & ZERO != 0) != instruction.has_repe_prefix();
+            }
+        }
+        if done {
             break;
         }
-        advance(cpu, count, u64::MAX);
     }
-    if !repeated || register(cpu, count) == Some(0) {
+    if done {
         cpu.rip = instruction.next_ip();
     }
     Ok(())

@@ -131,7 +131,10 @@ pub fn translate(
             continue;
         }
         let writable = rights & WRITABLE != 0 || (!access.user && cpu.cr0 & CpuState::CR0_WP == 0);
+        // The accesses here are all explicit ones.
+        let smap = cpu.cr4 & CpuState::CR4_SMAP != 0 && cpu.rflags & CpuState::RFLAGS_AC == 0;
         if (access.write && !writable)
+            || (!access.user && !access.fetch && smap && rights & USER != 0)
             || (access.user && rights & USER == 0)
             || (access.fetch && no_execute)
         {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Why a virtual processor came back.
 
+use crate::emulate::TaskSwitch;
+
 /// An intercept, without the hypervisor's encoding of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -10,6 +12,7 @@ pub enum Exit {
     Eoi {
         vector: u8,
     },
+    TaskSwitch(TaskSwitch),
     /// HLT. RUN_VP normally waits by itself; to enter again is right in any case.
     Halt,
     /// Triple fault or the like.
@@ -62,6 +65,8 @@ pub struct PortAccess {
 pub struct MemoryAccess {
     pub gpa: u64,
     pub write: bool,
+    /// It was made to deliver an event, not by the instruction at RIP.
+    pub by_event: bool,
     pub rip: u64,
     pub instruction: InstructionBytes,
 }

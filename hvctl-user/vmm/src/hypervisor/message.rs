@@ -5,6 +5,12 @@ use mshv_bindings as hv;
 
 use super::Failure;
 use super::exit::{Exit, InstructionBytes, MemoryAccess, PortAccess};
+use crate::emulate::TaskSwitch;
+
+/// HvUnsupportedFeatureTaskSwitchTss; its parameter is the exit qualification.
+const TASK_SWITCH: u32 = 2;
+/// InterruptionPending of `union hv_x64_vp_execution_state`.
+const INTERRUPTION_PENDING: u16 = 1 << 6;
 
 const WRITE: u8 = hv::HV_INTERCEPT_ACCESS_WRITE as u8;
 
@@ -28,8 +34,27 @@ pub fn decode(message: &hv::hv_message) -> Result<Exit, Failure> {
         hv::hv_message_type_HVMSG_X64_HALT => Exit::Halt,
         hv::hv_message_type_HVMSG_UNRECOVERABLE_EXCEPTION => Exit::Unrecoverable,
         hv::hv_message_type_HVMSG_INVALID_VP_REGISTER_VALUE => Exit::InvalidRegisters,
+        hv::hv_message_type_HVMSG_UNSUPPORTED_FEATURE => {
+            let feature = unsupported_feature(message);
+            match feature.feature_code {
+                TASK_SWITCH => {
+                    Exit::TaskSwitch(TaskSwitch::from_qualification(feature.feature_parameter))
+                }
+                _ => Exit::Unexpected { message_type },
+            }
+        }
         message_type => Exit::Unexpected { message_type },
     })
+}
+
+fn unsupported_feature(message: &hv::hv_message) -> hv::hv_x64_unsupported_feature_message {
+    // SAFETY: the message's type says that its payload begins with this structure, which is
+    // plain integers.
+    unsafe {
+        std::ptr::addr_of!(message.u.payload)
+            .cast::<hv::hv_x64_unsupported_feature_message>()
+            .read_unaligned()
+    }
 }
 
 fn malformed(cause: vmm_sys_util::errno::Error) -> Failure {
@@ -58,9 +83,12 @@ fn port(message: &hv::hv_x64_io_port_intercept_message) -> PortAccess {
 }
 
 fn memory(message: &hv::hv_x64_memory_intercept_message) -> MemoryAccess {
+    // SAFETY: every bit pattern is valid for either member of the union.
+    let state = unsafe { message.header.execution_state.as_uint16 };
     MemoryAccess {
         gpa: message.guest_physical_address,
         write: message.header.intercept_access_type == WRITE,
+        by_event: state & INTERRUPTION_PENDING != 0,
         rip: message.header.rip,
         instruction: InstructionBytes::new(
             message.instruction_bytes,

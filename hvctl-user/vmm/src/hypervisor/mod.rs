@@ -39,6 +39,44 @@ pub struct Exception {
     pub parameter: u64,
 }
 
+/// How an event came about; the numbers are the hypervisor's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventKind {
+    Interrupt = 0,
+    Nmi = 2,
+    Exception = 3,
+    SoftwareInterrupt = 4,
+    /// INT1.
+    PrivilegedSoftwareException = 5,
+    /// INT3 or INTO.
+    SoftwareException = 6,
+}
+
+/// An event whose delivery was under way when the processor stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event {
+    pub kind: EventKind,
+    pub vector: u8,
+    pub error_code: Option<u32>,
+}
+
+impl Event {
+    /// Whether an instruction asked for it.
+    pub fn is_software(self) -> bool {
+        use EventKind::*;
+        matches!(
+            self.kind,
+            SoftwareInterrupt | PrivilegedSoftwareException | SoftwareException
+        )
+    }
+
+    /// Whether the instruction at RIP is tried again after it.
+    pub fn is_fault(self) -> bool {
+        const DEBUG: u8 = 1;
+        self.kind == EventKind::Exception && self.vector != DEBUG
+    }
+}
+
 /// A virtual processor.
 pub trait Vp: Send {
     /// Its number in the partition, which is its APIC ID too.
@@ -53,6 +91,13 @@ pub trait Vp: Send {
     fn write(&mut self, registers: &[(Register, u64)]) -> Result<(), Failure>;
     /// Makes the guest take an exception at the next entry.
     fn raise(&mut self, exception: Exception) -> Result<(), Failure>;
+    /// The event that the next entry would deliver; it then does not.
+    fn take_event(&mut self) -> Result<Option<Event>, Failure>;
+    /// An XMM register.
+    fn vector(&mut self, index: usize) -> Result<u128, Failure>;
+    fn set_vector(&mut self, index: usize, value: u128) -> Result<(), Failure>;
+    /// Holds NMIs back until the guest's next IRET, or no longer.
+    fn block_nmi(&mut self, blocked: bool) -> Result<(), Failure>;
 }
 
 /// How an interrupt message is delivered; numbered as in an I/O APIC entry.

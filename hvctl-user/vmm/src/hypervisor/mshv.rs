@@ -15,7 +15,8 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::message;
 use super::{
-    CpuState, Events, Exception, Failure, Gpr, Interrupt, Interrupts, Message, Register, Run,
+    CpuState, Event, EventKind, Events, Exception, Failure, Gpr, Interrupt, Interrupts, Message,
+    Register, Run,
     Segment, Table, Vp,
 };
 
@@ -247,6 +248,11 @@ const TABLES: [hv::hv_register_name; 2] = [
     hv::hv_register_name_HV_X64_REGISTER_IDTR,
 ];
 
+/// XMM registers have consecutive names.
+fn vector_name(index: usize) -> hv::hv_register_name {
+    hv::hv_register_name_HV_X64_REGISTER_XMM0 + (index % 16) as hv::hv_register_name
+}
+
 fn name(register: Register) -> hv::hv_register_name {
     match register {
         Register::Gpr(gpr) => GPRS[gpr as usize],
@@ -395,6 +401,24 @@ fn pending_event(exception: Exception) -> hv::hv_u128 {
     }
 }
 
+/// The event that HV_REGISTER_PENDING_INTERRUPTION stands for.
+fn pending_interruption(value: u64) -> Option<Event> {
+    let kind = match value >> 1 & 7 {
+        0 => EventKind::Interrupt,
+        2 => EventKind::Nmi,
+        3 => EventKind::Exception,
+        4 => EventKind::SoftwareInterrupt,
+        5 => EventKind::PrivilegedSoftwareException,
+        6 => EventKind::SoftwareException,
+        _ => return None,
+    };
+    (value & 1 != 0).then_some(Event {
+        kind,
+        vector: (value >> 16) as u8,
+        error_code: (value >> 4 & 1 != 0).then_some((value >> 32) as u32),
+    })
+}
+
 impl Vp for MshvVp {
     fn index(&self) -> u8 {
         self.index
@@ -444,6 +468,50 @@ impl Vp for MshvVp {
                 value,
             )])
             .map_err(failed("HVCALL_SET_VP_REGISTERS (pending event)"))
+    }
+
+    fn take_event(&mut self) -> Result<Option<Event>, Failure> {
+        let name = hv::hv_register_name_HV_REGISTER_PENDING_INTERRUPTION;
+        let mut assocs = [assoc64(name, 0)];
+        self.vcpu
+            .get_reg(&mut assocs)
+            .map_err(failed("HVCALL_GET_VP_REGISTERS (pending interruption)"))?;
+        // SAFETY: every bit pattern is valid for this member of the union.
+        let event = pending_interruption(unsafe { assocs[0].value.reg64 });
+        if event.is_some() {
+            self.vcpu
+                .set_reg(&[assoc64(name, 0)])
+                .map_err(failed("HVCALL_SET_VP_REGISTERS (pending interruption)"))?;
+        }
+        Ok(event)
+    }
+
+    fn vector(&mut self, index: usize) -> Result<u128, Failure> {
+        let mut assocs = [assoc64(vector_name(index), 0)];
+        self.vcpu
+            .get_reg(&mut assocs)
+            .map_err(failed("HVCALL_GET_VP_REGISTERS (XMM)"))?;
+        // SAFETY: every bit pattern is valid for this member of the union.
+        let value = unsafe { assocs[0].value.reg128 };
+        Ok(u128::from(value.high_part) << 64 | u128::from(value.low_part))
+    }
+
+    fn set_vector(&mut self, index: usize, value: u128) -> Result<(), Failure> {
+        let reg128 = hv::hv_u128 {
+            low_part: value as u64,
+            high_part: (value >> 64) as u64,
+        };
+        self.vcpu
+            .set_reg(&[assoc(vector_name(index), hv::hv_register_value { reg128 })])
+            .map_err(failed("HVCALL_SET_VP_REGISTERS (XMM)"))
+    }
+
+    fn block_nmi(&mut self, blocked: bool) -> Result<(), Failure> {
+        const NMI_MASKED: u32 = 1;
+        let name = hv::hv_register_name_HV_REGISTER_INTERRUPT_STATE;
+        self.vcpu
+            .set_reg(&[assoc64(name, u64::from(blocked) << NMI_MASKED)])
+            .map_err(failed("HVCALL_SET_VP_REGISTERS (interrupt state)"))
     }
 }
 
@@ -503,6 +571,30 @@ mod tests {
         });
         let (low, high) = (event.low_part, event.high_part);
         assert_eq!((low, high), (0x0000_0002_000e_0101, 0xdead_b000));
+    }
+
+    #[test]
+    fn a_pending_event_is_decoded_as_the_interface_says() {
+        let event = |kind, vector, error_code| {
+            Some(Event {
+                kind,
+                vector,
+                error_code,
+            })
+        };
+        assert_eq!(pending_interruption(0x0000_0002_000e_0016), None);
+        assert_eq!(
+            pending_interruption(0x0000_0002_000e_0017),
+            event(EventKind::Exception, 14, Some(2))
+        );
+        assert_eq!(
+            pending_interruption(0x0021_0009),
+            event(EventKind::SoftwareInterrupt, 0x21, None)
+        );
+        assert_eq!(
+            pending_interruption(0x0002_0005),
+            event(EventKind::Nmi, 2, None)
+        );
     }
 
     #[test]

@@ -1,6 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The registers of a virtual processor.
 
+/// Vectors of exceptions.
+pub mod exception {
+    pub const DIVIDE: u8 = 0;
+    pub const TASK: u8 = 10;
+    pub const NOT_PRESENT: u8 = 11;
+    pub const STACK: u8 = 12;
+    pub const GENERAL_PROTECTION: u8 = 13;
+}
+
 /// General-purpose registers, in the order of their encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -64,6 +73,10 @@ pub struct Segment {
 
 impl Segment {
     const TYPE: u16 = 0xf;
+    const ACCESSED: u16 = 1 << 0;
+    const READ_OR_WRITE: u16 = 1 << 1;
+    const CONFORMING_OR_DOWN: u16 = 1 << 2;
+    const CODE: u16 = 1 << 3;
     const CODE_OR_DATA: u16 = 1 << 4;
     const PRESENT: u16 = 1 << 7;
     const LONG: u16 = 1 << 13;
@@ -106,6 +119,75 @@ impl Segment {
             attributes: 0x2,
             ..Self::default()
         }
+    }
+
+    /// As a descriptor in memory describes it.
+    pub fn from_descriptor(selector: u16, word: u64) -> Self {
+        let attributes = (word >> 40) as u16 & 0xf0ff;
+        let limit = (word & 0xffff | word >> 32 & 0xf_0000) as u32;
+        Self {
+            base: word >> 16 & 0xff_ffff | word >> 32 & 0xff00_0000,
+            limit: if attributes & Self::GRANULAR != 0 {
+                limit << 12 | 0xfff
+            } else {
+                limit
+            },
+            selector,
+            attributes,
+        }
+    }
+
+    /// Any segment register in virtual-8086 mode.
+    pub fn virtual_8086(selector: u16) -> Self {
+        Self {
+            base: u64::from(selector) << 4,
+            limit: 0xffff,
+            selector,
+            attributes: 0x3 | Self::CODE_OR_DATA | 3 << 5 | Self::PRESENT,
+        }
+    }
+
+    pub fn is_present(&self) -> bool {
+        self.attributes & Self::PRESENT != 0
+    }
+
+    /// Not code or data.
+    pub fn is_system(&self) -> bool {
+        self.attributes & Self::CODE_OR_DATA == 0
+    }
+
+    pub fn is_code(&self) -> bool {
+        !self.is_system() && self.attributes & Self::CODE != 0
+    }
+
+    /// Code that more privileged code may call as it is.
+    pub fn is_conforming(&self) -> bool {
+        self.is_code() && self.attributes & Self::CONFORMING_OR_DOWN != 0
+    }
+
+    pub fn is_readable(&self) -> bool {
+        !self.is_code() || self.attributes & Self::READ_OR_WRITE != 0
+    }
+
+    pub fn is_writable(&self) -> bool {
+        !self.is_system() && !self.is_code() && self.attributes & Self::READ_OR_WRITE != 0
+    }
+
+    pub fn accessed(self) -> Self {
+        Self {
+            attributes: self.attributes | Self::ACCESSED,
+            ..self
+        }
+    }
+
+    /// Whether the limit allows `size` bytes at `offset`.
+    pub fn reaches(&self, offset: u64, size: u64) -> bool {
+        let last = offset.saturating_add(size - 1);
+        if self.is_code() || self.attributes & Self::CONFORMING_OR_DOWN == 0 {
+            return last <= u64::from(self.limit);
+        }
+        let top = if self.is_big() { 0xffff_ffff } else { 0xffff };
+        offset > u64::from(self.limit) && last <= top
     }
 
     pub fn is_long(&self) -> bool {
@@ -179,6 +261,10 @@ impl CpuState {
     pub const CR4_PSE: u64 = 1 << 4;
     pub const CR4_PAE: u64 = 1 << 5;
     pub const CR4_LA57: u64 = 1 << 12;
+    pub const CR4_SMAP: u64 = 1 << 21;
+    pub const RFLAGS_TF: u64 = 1 << 8;
+    pub const RFLAGS_VM: u64 = 1 << 17;
+    pub const RFLAGS_AC: u64 = 1 << 18;
     pub const EFER_LME: u64 = 1 << 8;
     pub const EFER_LMA: u64 = 1 << 10;
 
@@ -199,6 +285,21 @@ impl CpuState {
         } else {
             16
         }
+    }
+
+    /// Segments have types and rights: protected mode, and not virtual-8086.
+    pub fn is_protected(&self) -> bool {
+        self.cr0 & Self::CR0_PE != 0 && self.rflags & Self::RFLAGS_VM == 0
+    }
+
+    /// Whether an address can be used in 64-bit mode.
+    pub fn is_canonical(&self, address: u64) -> bool {
+        let unused = if self.cr4 & Self::CR4_LA57 != 0 {
+            7
+        } else {
+            16
+        };
+        ((address << unused) as i64 >> unused) as u64 == address
     }
 
     /// Whether memory accesses are a user's.

@@ -2,8 +2,9 @@
 //! The machine under a scripted hypervisor.
 
 use super::*;
+use crate::device::fw_cfg::FwCfg;
 use crate::hypervisor::exit::InstructionBytes;
-use crate::hypervisor::{CpuState, Exception, Interrupt};
+use crate::hypervisor::{CpuState, Event, Exception, Interrupt};
 use crate::memory;
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -17,6 +18,9 @@ struct Script {
     state: CpuState,
     writes: Vec<Vec<(Register, u64)>>,
     raised: Vec<Exception>,
+    event: Option<Event>,
+    nmi_blocked: Option<bool>,
+    vectors: [u128; 16],
 }
 
 impl Vp for Script {
@@ -45,6 +49,24 @@ impl Vp for Script {
     }
     fn raise(&mut self, exception: Exception) -> Result<(), Failure> {
         self.raised.push(exception);
+        Ok(())
+    }
+
+    fn take_event(&mut self) -> Result<Option<Event>, Failure> {
+        Ok(self.event.take())
+    }
+
+    fn vector(&mut self, index: usize) -> Result<u128, Failure> {
+        Ok(self.vectors[index])
+    }
+
+    fn set_vector(&mut self, index: usize, value: u128) -> Result<(), Failure> {
+        self.vectors[index] = value;
+        Ok(())
+    }
+
+    fn block_nmi(&mut self, blocked: bool) -> Result<(), Failure> {
+        self.nmi_blocked = Some(blocked);
         Ok(())
     }
 }
@@ -93,7 +115,7 @@ fn bench(exit_port: bool) -> Bench {
         vectors.clone(),
         far_end,
         pci,
-        exit_port,
+        exit_port.then(|| FwCfg::new(1 << 20, 1)),
         ending,
     );
     Bench {
@@ -220,6 +242,7 @@ fn mmio(gpa: u64, write: bool, code: &[u8]) -> Exit {
     let mut bytes = [0; 16];
     bytes[..code.len()].copy_from_slice(code);
     Exit::Memory(MemoryAccess {
+        by_event: false,
         gpa,
         write,
         rip: 0x1000,
@@ -357,7 +380,7 @@ fn ends_that_the_guest_did_not_want() {
     let bench = self::bench(false);
     bench
         .machine
-        .serve(&mut vp, mmio(0xd000_0000, false, &[0x0f, 0x10, 0x07]))
+        .serve(&mut vp, mmio(0xd000_0000, false, &[0x0f, 0xae, 0x07]))
         .unwrap();
     let Some(Outcome::Unsupported(text)) = bench.machine.ending().outcome() else {
         panic!()
