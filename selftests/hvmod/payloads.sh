@@ -42,6 +42,13 @@ says 'multiboot.elf one two=3'
 for digit in 0 1 7; do
 	payload exit $((2 * digit + 1)) --cmdline "value=$digit" </dev/null
 done
+# By bytes, words and strings too, and no more than a status holds.
+for form in b:7:15 w:258:5 l:127:255 l:128:1 l:4294967295:255 s:3:7; do
+	IFS=: read -r width value status <<-E
+	$form
+	E
+	payload exit_forms "$status" --cmdline "$width $value" </dev/null
+done
 printf 'hello, hvmod.' >/tmp/typed
 payload echo 1 </tmp/typed
 says 'HELLO, HVMOD'
@@ -51,6 +58,14 @@ payload faults 1 </dev/null
 payload cpu 1 </dev/null
 says 'GenuineIntel'
 payload longmode 1 </dev/null
+payload modes 1 </dev/null
+payload tasks 1 </dev/null
+payload registers 1 </dev/null
+payload exceptions 1 </dev/null
+payload stepping 1 </dev/null
+payload apic_modes 1 </dev/null
+payload apic_events 1 </dev/null
+payload devices 1 </dev/null
 payload ports 1 </dev/null
 payload reset 4 </dev/null
 says 'asked for a reset'

@@ -50,7 +50,9 @@ pub fn access(lp: &Lp, set: bool, [number, index, kind, spa, groups]: [u64; 5]) 
                     offset = partition::lock(number)?.agree_on_tsc(wanted);
                 }
                 state
-                    .with_vmcs(lp, |state| write_registers(number, state, registers, groups, offset))
+                    .with_vmcs(lp, |state| {
+                        write_registers(number, state, registers, groups, offset)
+                    })
                     .map_err(|group| (Status::BadArgument, u64::from(group.trailing_zeros())))?;
             } else {
                 state.with_vmcs(lp, |state| read_registers(state, &mut registers, groups));

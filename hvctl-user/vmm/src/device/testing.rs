@@ -4,8 +4,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Device, bytes};
 use super::ioapic::{Ioapic, PINS, Pin};
+use super::{Device, bytes};
 
 /// Bytes of [`Latch`].
 pub const LATCH_SIZE: u64 = 4;

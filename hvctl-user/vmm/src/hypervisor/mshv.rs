@@ -16,8 +16,7 @@ use vmm_sys_util::eventfd::EventFd;
 use super::message;
 use super::{
     CpuState, Event, EventKind, Events, Exception, Failure, Gpr, Interrupt, Interrupts, Message,
-    Register, Run,
-    Segment, Table, Vp,
+    Register, Run, Segment, Table, Vp,
 };
 
 /// The devices that take partition calls, the preferred one first.
