@@ -51,7 +51,9 @@ ALL = [
                   ("abi_sharing", "./with_hvmod ./abi_sharing")]),
     Group("payloads", [("payloads", "./payloads.sh")], needs=WITH_HVCTL),
     Group("run-refusals", [("refusals", "./run_refusals.sh")], needs=WITH_HVCTL),
-    Group("run-stopped", [("stopped", "./run_stopped.sh"), ("terminal", "./with_hvmod ./terminal")], needs=WITH_HVCTL),
+    Group("run-stopped", [("stopped", "./run_stopped.sh")], needs=WITH_HVCTL),
+    # On two LPs a guest here sometimes says nothing for minutes, though hvctl answers: not found yet.
+    Group("terminal", [("terminal", "./with_hvmod ./terminal")], cpus=1, needs=WITH_HVCTL),
     Group("guest", [("guest", "./guest.sh")], cpus=1, needs=WITH_HVCTL, timeout=900),
     Group("guest-2lp", [("guest", "./guest.sh together")], needs=WITH_HVCTL, timeout=900),
     # Other people's VMMs.
