@@ -95,6 +95,20 @@ class Closing(unittest.TestCase):
         self.assertEqual(out.getvalue().splitlines()[-1], "1 passed, 0 failed, 1 skipped")
 
 
+class Recording(unittest.TestCase):
+    def test_all_is_told(self):
+        out = io.StringIO()
+        record, report = tap.Record(), tap.Report(out)
+        record.ok("a")
+        record.not_ok("b", "because")
+        record.skip("c", "reason")
+        record.note("said")
+        record.tell(report)
+        self.assertEqual((report.passed, report.failed, report.skipped), (1, 1, 1))
+        self.assertEqual(out.getvalue().splitlines()[1:],
+                         ["ok 1 - a", "not ok 2 - b", "# because", "ok 3 - c # SKIP reason", "# said"])
+
+
 class Groups(unittest.TestCase):
     def test_names_are_unique(self):
         names = [group.name for group in groups.ALL]

@@ -53,6 +53,29 @@ class Report:
         return 1 if self.failed else 0
 
 
+class Record:
+    """What a group has to say while others have theirs: told to a report when it has ended."""
+
+    def __init__(self):
+        self.said = []
+
+    def note(self, text):
+        self.said.append(("note", (text,)))
+
+    def ok(self, name):
+        self.said.append(("ok", (name,)))
+
+    def not_ok(self, name, why=""):
+        self.said.append(("not_ok", (name, why)))
+
+    def skip(self, name, reason):
+        self.said.append(("skip", (name, reason)))
+
+    def tell(self, report):
+        for what, arguments in self.said:
+            getattr(report, what)(*arguments)
+
+
 class Program:
     """The TAP of one test program, checked against its own plan."""
 
