@@ -15,10 +15,10 @@ enter   = $(CURDIR)/selftests/lab/enter $(if $(KERNEL),--kernel $(KERNEL)) $(1) 
 
 # One lab root for all: what is built in it must not meet what this machine built.
 ifeq ($(IN_LAB),)
-module-out := $(build)/kernel
+module-out := $(build)/kernel$(if $(HVMOD_DEBUG),-debug)
 cargo-out  := $(build)/cargo
 else
-module-out := $(build)/lab/kernel$(if $(KERNEL),-$(KERNEL))
+module-out := $(build)/lab/kernel$(if $(KERNEL),-$(KERNEL))$(if $(HVMOD_DEBUG),-debug)
 cargo-out  := $(build)/lab/cargo
 endif
 
@@ -30,7 +30,7 @@ ifneq ($(LAB),)
 # Everything that compiles, inside the lab's Debian 13, whose KDIR is the kernel
 # that it boots.
 all module hvctl clippy:
-	+@$(call enter) $(MAKE) --no-print-directory LAB= IN_LAB=1 KERNEL=$(KERNEL) $@
+	+@$(call enter) $(MAKE) --no-print-directory LAB= IN_LAB=1 KERNEL=$(KERNEL) HVMOD_DEBUG=$(HVMOD_DEBUG) $@
 
 # For that kernel; the lab's own root is no place for it.
 install:
@@ -45,7 +45,7 @@ all: module hvctl
 module:
 	@hvmod/check-kdir "$(KDIR)" "$(RUSTC)"
 	+@$(MAKE) --no-print-directory -C "$(KDIR)" M=$(CURDIR) MO=$(module-out) RUSTC="$(RUSTC)" $(kbuild-flags) modules
-	@install -m 644 $(module-out)/hvmod/hvmod.ko $(build)/hvmod.ko
+	@install -m 644 $(module-out)/hvmod/hvmod.ko $(build)/hvmod$(if $(HVMOD_DEBUG),-debug).ko
 
 # Static, so that it runs in any root and initramfs.
 hvctl:
@@ -100,6 +100,7 @@ tcb:
 help:
 	@echo 'Build:'
 	@echo '  make                  hvmod.ko for the running kernel, and hvctl, into build/'
+	@echo '  make HVMOD_DEBUG=1 module   hvmod-debug.ko, which fails on demand: for tests only'
 	@echo '  make KDIR=DIR         for the kernel that was built in DIR'
 	@echo '  make lab              build the lab: Debian 13, its kernel, an emulated machine with VMX'
 	@echo '  make LAB=1            build in the lab, for its kernel (KERNEL=7.2: another series)'

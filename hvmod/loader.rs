@@ -17,7 +17,9 @@ use crate::{
     pagetables::{Access, AddressSpace, PageSize, TableMemory},
     sys::{
         block::Block,
-        cpu, image, machine, processor,
+        cpu, image,
+        inject::{self, Step},
+        machine, processor,
         trampoline::{self, Enter},
     },
 };
@@ -41,13 +43,15 @@ impl Core {
         let machine = this_machine()?;
         let layout = Layout::new(&header, &machine, pool_factor);
 
-        let block = Block::new(layout.pages as usize).inspect_err(|_| {
+        let allocated = inject::step(Step::Block).and_then(|()| Block::new(layout.pages as usize));
+        let block = allocated.inspect_err(|_| {
             pr_err!(
                 "no {} KiB of contiguous memory for hvcore: free memory, or load earlier\n",
                 layout.pages * PAGE_SIZE as u64 / 1024
             )
         })?;
         let frames_size = machine.lps as usize * size_of::<LeaveFrame>();
+        inject::step(Step::Frames)?;
         let frames = Block::new(frames_size.div_ceil(PAGE_SIZE))?;
 
         block.write_bytes(0, image.get(..header.file_end as usize).ok_or(ENOEXEC)?)?;
@@ -67,6 +71,7 @@ impl Core {
             leave_rip: trampoline::leave_rip(),
             leave_va: frames.va(),
             leave_spa: frames.spa(),
+            inject: inject::core(),
         };
         block.write(layout.pool as usize, &info)?;
         core_log::begin();
@@ -99,6 +104,11 @@ impl Core {
     /// Bytes that the block takes from Linux.
     pub(crate) fn bytes(&self) -> u64 {
         (self.block.len() + self.frames.len()) as u64
+    }
+
+    /// Physical address and size of hvcore's own memory, which the root does not see.
+    pub(crate) fn place(&self) -> (u64, u64) {
+        (self.block.spa(), self.block.len() as u64)
     }
 
     /// Bytes of hvcore's code.

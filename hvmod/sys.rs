@@ -10,6 +10,7 @@ pub(crate) mod deposit;
 pub(crate) mod device;
 pub(crate) mod eventfd;
 pub(crate) mod image;
+pub(crate) mod inject;
 pub(crate) mod killable;
 pub(crate) mod loaded;
 pub(crate) mod machine;

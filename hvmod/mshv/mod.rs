@@ -65,12 +65,18 @@ mod vp;
 mod vp_state;
 
 use crate::{
-    sys::{eventfd, partitions},
+    sys::{
+        eventfd,
+        inject::{self, Step},
+        partitions,
+    },
     tlfs::mshv as uapi,
 };
 use kernel::prelude::*;
 
-pub(crate) use registry::{partition_count, partition_info, shared_bytes, vp_info, Entry};
+pub(crate) use registry::{
+    partition_count, partition_info, shared_bytes, vp_info, wake_all, Entry,
+};
 
 /// Exists while the calls can be made.
 pub(crate) struct Service(());
@@ -78,6 +84,7 @@ pub(crate) struct Service(());
 impl Service {
     /// Makes them possible. One at a time.
     pub(crate) fn new() -> Result<Self> {
+        inject::step(Step::Service)?;
         partitions::init();
         eventfd::init()?;
         Ok(Self(()))

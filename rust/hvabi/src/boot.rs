@@ -142,6 +142,8 @@ pub struct CoreInfo {
     /// memory; the array may cross pages but is physically contiguous.
     pub leave_va: u64,
     pub leave_spa: u64,
+    /// For images that are built to test hvcore's death (`INJECT=1`); others ignore it.
+    pub inject: u64,
 }
 
 /// Operand of LGDT and LIDT.

@@ -15,6 +15,7 @@ const R9: usize = 9;
 
 /// Carries out the call that the root's registers say, and answers in them.
 pub fn dispatch(lp: &mut Lp) {
+    inject!(lp.index, Hypercall);
     let number = lp.gpr[RAX];
     let arguments = [lp.gpr[RDI], lp.gpr[RSI], lp.gpr[RDX], lp.gpr[R8], lp.gpr[R9]];
     let mut second = 0;
@@ -60,6 +61,11 @@ fn call(lp: &mut Lp, number: u64, [a, b, c, d, e]: [u64; 5], second: &mut u64) -
         ASSERT_INTERRUPT => interrupt::assert(a, b, c),
         VP_KICK => vp::kick(a, b),
         POOL_INFO => partition::pool_info(a, second),
+        #[cfg(hvcore_inject)]
+        crate::arch::inject::CALL => {
+            crate::arch::inject::arm(a);
+            Ok(0)
+        }
         _ => Err((Status::BadCall, 0)),
     }
 }
@@ -69,6 +75,7 @@ fn unload(lp: &mut Lp) -> Answer<u64> {
     if partition::any() {
         return Err((Status::Busy, 0));
     }
+    inject!(lp.index, Unload);
     public::log(lp.index, Level::Info, format_args!("unload"));
     machine::stand_back(lp.index);
     lp.gpr[RAX] = Status::Ok as u64;

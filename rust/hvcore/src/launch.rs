@@ -45,6 +45,9 @@ fn prepare(info_spa: u64, index: u32, go_on: Continue) -> Result<&'static mut Lp
     if info.abi != hvabi::ABI_VERSION || index >= info.lp_count || index as usize >= MAX_LPS {
         return Err(Failed { status: Status::BadArgument as u64, detail: u64::from(info.abi) });
     }
+    #[cfg(hvcore_inject)]
+    crate::arch::inject::arm(info.inject);
+    inject!(index, LaunchBegin);
     let caps = Caps::read().map_err(unsupported)?;
     if go_on.cr4 & CR4_FRED != 0 {
         return Err(unsupported(Missing::Feature));
@@ -54,6 +57,7 @@ fn prepare(info_spa: u64, index: u32, go_on: Continue) -> Result<&'static mut Lp
         lp_pages(index, caps.revision).ok_or(unsupported(Missing::Memory))?;
     let lp = lp::place(place, Lp::new(index, caps, go_on, info.public_spa, pages));
     lp.load_tables(ist_page);
+    inject!(index, LaunchTables);
     Ok(lp)
 }
 
@@ -90,6 +94,7 @@ fn launch(lp: &'static mut Lp) -> ! {
     if let Err(failed) = lp::start_vmx(lp) {
         lp.abort_launch(failed);
     }
+    inject!(lp.index, LaunchVmx);
     let Some(segments) = Segments::read(&lp.native, &lp.go_on) else {
         lp.abort_launch(unsupported(Missing::Feature));
     };
@@ -102,6 +107,7 @@ fn launch(lp: &'static mut Lp) -> ! {
         Level::Info,
         format_args!("launch: CR0 {cr0:#x} CR4 {:#x}", lp.go_on.cr4),
     );
+    inject!(lp.index, LaunchEntry);
     let failed = root::run(lp);
     machine::stand_back(lp.index);
     lp.abort_launch(failed)

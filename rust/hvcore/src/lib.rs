@@ -16,6 +16,15 @@
 
 #![cfg_attr(not(test), no_std)]
 
+/// A place where the tests of hvcore's death have it die; see `arch::inject`. Nothing at all in
+/// images that are not built for those tests.
+macro_rules! inject {
+    ($lp:expr, $point:ident) => {{
+        #[cfg(hvcore_inject)]
+        $crate::arch::inject::at($lp, $crate::arch::inject::Point::$point);
+    }};
+}
+
 pub mod apic;
 pub mod apic_step;
 pub mod arch;

@@ -4,6 +4,7 @@
 
 use super::lp::Lp;
 use core::arch::global_asm;
+use hvabi::boot::{stack_top, STACK_SIZE};
 
 /// Vectors that have a handler.
 pub const VECTORS: usize = 32;
@@ -34,6 +35,29 @@ extern "C" {
 pub fn stub(vector: usize) -> u64 {
     let base = core::ptr::addr_of!(hvcore_fault_stubs) as u64;
     base + vector as u64 * STUB_SIZE
+}
+
+impl Frame {
+    pub fn rbp(&self) -> u64 {
+        self.registers[10]
+    }
+}
+
+/// Return addresses from the frame pointer `rbp` on, the innermost first, then zeros. Follows it
+/// only upwards and inside the stack of LP `lp`.
+pub fn callers(lp: u32, rbp: u64) -> [u64; 9] {
+    let top = stack_top(lp);
+    let (mut next, mut least) = (rbp, top - STACK_SIZE);
+    core::array::from_fn(|_| {
+        if next < least || next > top - 16 || next % 8 != 0 {
+            return 0;
+        }
+        let frame = next as *const [u64; 2];
+        // SAFETY: 16 aligned bytes of this LP's stack, where any value may be.
+        let [up, caller] = unsafe { frame.read_volatile() };
+        (next, least) = (up, next + 16);
+        caller
+    })
 }
 
 /// Where every exception but NMI ends, on the emergency stack.

@@ -80,6 +80,24 @@ control_register!(read_dr3, write_dr3, "dr3");
 control_register!(read_dr6, write_dr6, "dr6");
 control_register!(read_dr7, write_dr7, "dr7");
 
+macro_rules! read_register {
+    ($read:ident, $name:literal) => {
+        #[doc = concat!("Reads ", $name, ".")]
+        #[inline(always)]
+        pub fn $read() -> u64 {
+            let value: u64;
+            // SAFETY: reading a register has no side effect.
+            unsafe {
+                asm!(concat!("mov {}, ", $name), out(reg) value,
+                    options(nomem, nostack, preserves_flags));
+            }
+            value
+        }
+    };
+}
+read_register!(read_rsp, "rsp");
+read_register!(read_rbp, "rbp");
+
 /// Reads XCR0. CR4.OSXSAVE is set.
 pub fn xgetbv() -> u64 {
     let (low, high): (u32, u32);
@@ -173,6 +191,14 @@ vmx_instruction!(
     /// Makes a VMCS the current one.
     vmptrld, "vmptrld"
 );
+
+/// SPA of the current VMCS.
+pub fn vmptrst() -> u64 {
+    let mut spa = 0u64;
+    // SAFETY: this LP is in VMX operation; writes the eight bytes of `spa`.
+    unsafe { asm!("vmptrst qword ptr [{}]", in(reg) &mut spa, options(nostack)) }
+    spa
+}
 
 /// Leaves VMX operation.
 pub fn vmxoff() {

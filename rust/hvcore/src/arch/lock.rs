@@ -2,6 +2,7 @@
 
 //! A spin lock, and a cell that is filled once.
 
+use crate::death;
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +10,8 @@ use core::sync::atomic::{AtomicBool, Ordering};
 /// A value that one LP at a time may use.
 ///
 /// hvcore runs with interrupts off and its NMI handler takes no lock, so an LP never spins for
-/// itself; each section is bounded, so no other LP waits for long.
+/// itself; each section is bounded, so no other LP waits for long. If hvcore dies, the one that
+/// has the lock may never give it back: those that wait leave hvcore too.
 pub struct SpinLock<T> {
     taken: AtomicBool,
     value: UnsafeCell<T>,
@@ -35,6 +37,9 @@ impl<T> SpinLock<T> {
                 return guard;
             }
             while self.taken.load(Ordering::Relaxed) {
+                if death::is_dead() {
+                    death::follow();
+                }
                 core::hint::spin_loop();
             }
         }

@@ -13,8 +13,8 @@ use super::tables::{self, Tables};
 use super::vmcs::{self, control};
 use crate::event::{blocking, Event};
 use core::arch::asm;
-use core::sync::atomic::{AtomicU8, Ordering};
-use hvabi::boot::{LeaveFrame, TablePointer};
+use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use hvabi::boot::{LeaveFrame, TablePointer, STACKS_BASE, STACK_STRIDE};
 
 /// Where and how the root continues after the launch.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +79,9 @@ pub struct Lp {
     pub parked: Option<crate::switch::Parked>,
 }
 
+/// LPs that GS points to in hvcore.
+static LOADED: [AtomicBool; hvabi::MAX_LPS] = [const { AtomicBool::new(false) }; hvabi::MAX_LPS];
+
 impl Lp {
     /// An LP whose parts lie in the given pages; goes to its final place before anything else.
     pub fn new(index: u32, caps: Caps, go_on: Continue, public_spa: u64, pages: LpPages) -> Self {
@@ -117,6 +120,21 @@ impl Lp {
         self.tables.fill(ist_page);
         insn::wrmsr(msr::GS_BASE, self.this);
         self.tables.load(self.idt);
+        self.set_loaded(true);
+    }
+
+    fn set_loaded(&self, loaded: bool) {
+        if let Some(flag) = LOADED.get(self.index as usize) {
+            flag.store(loaded, Ordering::Relaxed);
+        }
+    }
+
+    /// The LP whose stack this code runs on: its index, and the LP itself if it came as far as
+    /// [`load_tables`](Self::load_tables).
+    pub fn on_this_stack() -> (u32, Option<&'static mut Self>) {
+        let index = (insn::read_rsp().wrapping_sub(STACKS_BASE) / STACK_STRIDE) as u32;
+        let loaded = LOADED.get(index as usize).is_some_and(|flag| flag.load(Ordering::Relaxed));
+        (index, loaded.then(Self::current))
     }
 
     /// The LP that this code runs on.
@@ -124,8 +142,8 @@ impl Lp {
         let this: *mut Self;
         // SAFETY: GS points to the LP from `load_tables` on, and `this` to itself.
         unsafe { asm!("mov {}, gs:[16]", out(reg) this, options(nostack, preserves_flags)) };
-        // SAFETY: the LP lives as long as the LP is in hvcore. Only the fault and panic handlers
-        // call this, and they never return to the code that has the other reference.
+        // SAFETY: the LP lives as long as the LP is in hvcore. Only ends of hvcore call this, and
+        // they never return to the code that has the other reference.
         unsafe { &mut *this }
     }
 
@@ -164,18 +182,26 @@ impl Lp {
         vmcs::HOST_RIP.write(image::host_rip());
     }
 
+    /// Ends VMX operation. A VMCS that the processor still held could be written to its page later,
+    /// when Linux has that again (SDM vol. 3, 25.11.1).
+    fn end_vmx(&mut self) {
+        let _ = insn::vmclear(self.vmcs);
+        insn::vmxoff();
+        self.vmx = false;
+        self.stats.get().active = 0;
+    }
+
     /// Puts back what `load_tables` replaced and reports a failed launch.
     pub fn abort_launch(&mut self, failed: Failed) -> ! {
         if self.vmx {
-            insn::vmxoff();
-            self.vmx = false;
+            self.end_vmx();
         }
         insn::write_cr4(insn::read_cr4() & !CR4_VMXE);
-        self.stats.get().active = 0;
         // The base and limit of the TSS as Linux has them: read back through its own table.
         if let Some((base, limit)) = crate::launch::tss_of(&self.native, &self.go_on) {
             tables::restore_tr(self.native.tr, base, limit);
         }
+        self.set_loaded(false);
         insn::wrmsr(msr::GS_BASE, self.native.gs_base);
         let (gdtr, idtr) = (self.native.gdtr, self.native.idtr);
         tables::lgdt(&gdtr);
@@ -233,15 +259,14 @@ impl Lp {
         ];
         Hostile::owned_by_root(out.frame_spa).write((out.frame_spa & 0xfff) as usize, frame);
 
-        insn::vmxoff();
-        self.vmx = false;
-        self.stats.get().active = 0;
+        self.end_vmx();
         insn::write_cr0(cr0);
         for (index, value) in msrs {
             insn::wrmsr(index, value);
         }
         tables::restore_tr(tr.selector, tr.base, tr.limit);
         insn::write_dr7(dr7);
+        self.set_loaded(false);
         image::leave(out.rip, cr3, cr4, out.frame_va)
     }
 

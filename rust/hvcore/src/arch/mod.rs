@@ -9,6 +9,8 @@ pub mod counted;
 pub mod enter;
 pub mod fault;
 pub mod image;
+#[cfg(hvcore_inject)]
+pub mod inject;
 pub mod insn;
 pub mod lock;
 pub mod lp;
