@@ -4,6 +4,8 @@
 
 use crate::apic_step;
 use crate::arch::enter::{enter, Entered};
+#[cfg(hvcore_inject)]
+use crate::arch::inject;
 use crate::arch::insn;
 use crate::arch::lp::Lp;
 use crate::arch::vmcs::{self, reason};
@@ -90,6 +92,7 @@ fn switch_and_run(lp: &mut Lp, run: &mut Run<'_>) -> bool {
     let state = &*run.state;
     lp.parked = Some(Parked::park(present, &state.switched, &state.xsave, offered));
 
+    inject!(lp.index, ChildEntry);
     let mut init = false;
     let kind = run_loop(lp, run, &mut init);
     apic_step::end(run.state);
@@ -148,6 +151,8 @@ fn run_loop(lp: &mut Lp, run: &mut Run<'_>, init: &mut bool) -> ExitKind {
         launched = true;
         let full = vmcs::EXIT_REASON.read();
         let exit = full & 0xffff;
+        #[cfg(hvcore_inject)]
+        let exit = if inject::happens(lp.index, inject::Point::Unexpected) { 0xfff } else { exit };
         let counter = (exit as usize).min(EXIT_REASONS - 1);
         count(&mut lp.stats.get().child_exits[counter]);
         count(&mut run.state.stats.exits[counter]);
@@ -155,6 +160,7 @@ fn run_loop(lp: &mut Lp, run: &mut Run<'_>, init: &mut bool) -> ExitKind {
         if death::is_dead() {
             death::leave_dead(lp);
         }
+        inject!(lp.index, ChildExit);
         if full & reason::ENTRY_FAILED != 0 {
             run.page.qualification = vmcs::EXIT_QUALIFICATION.read();
             return ExitKind::BadState;
@@ -164,13 +170,9 @@ fn run_loop(lp: &mut Lp, run: &mut Run<'_>, init: &mut bool) -> ExitKind {
         if let Some(event) = Event::interrupted() {
             run.state.event = Some(event);
         }
-        match exit {
-            reason::EXTERNAL_INTERRUPT => return ExitKind::Interrupted,
-            reason::INIT => {
-                *init = true;
-                return ExitKind::Interrupted;
-            }
-            _ => {}
+        if exit == reason::INIT {
+            *init = true;
+            return ExitKind::Interrupted;
         }
         match child_exit::handle(lp, run, exit) {
             Next::Enter => {

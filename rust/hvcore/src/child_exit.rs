@@ -7,7 +7,7 @@ use crate::apic_step;
 use crate::arch::insn;
 use crate::arch::lp::Lp;
 use crate::arch::root_memory::Hostile;
-use crate::arch::vmcs::{self, reason};
+use crate::arch::vmcs;
 use crate::arch::{msr, public};
 use crate::child::{Next, Run};
 use crate::control_registers;
@@ -16,6 +16,7 @@ use crate::interrupt;
 use crate::machine::config;
 use crate::partition::{self, APIC_GPA};
 use crate::policy::cpuid::ChildCpu;
+use crate::policy::exits::{self, Answer};
 use crate::policy::msr::{Msr, Stored};
 use crate::policy::{self, Gp};
 use crate::vp::Activity;
@@ -26,9 +27,9 @@ use hvabi::vp::{orders, ExitKind};
 /// Handles an exit, with the child's VMCS current and its state in the processor.
 #[inline(always)]
 pub fn handle(lp: &mut Lp, run: &mut Run<'_>, exit: u32) -> Next {
-    match exit {
-        reason::CPUID => cpuid(run),
-        reason::HLT => {
+    match exits::child(exit) {
+        Answer::Cpuid => cpuid(run),
+        Answer::Halt => {
             event::advance();
             // A trap would end the halt at once.
             if !event::pend_single_step() {
@@ -36,63 +37,59 @@ pub fn handle(lp: &mut Lp, run: &mut Run<'_>, exit: u32) -> Next {
             }
             Next::Look
         }
-        reason::IO => port(run),
-        reason::EPT_VIOLATION => memory(run),
-        reason::APIC_WRITE => {
+        Answer::Port => port(run),
+        Answer::Memory => memory(run),
+        Answer::ApicWrite => {
             let offset = vmcs::EXIT_QUALIFICATION.read() as u16;
             let effect = run.state.apic.written(offset, insn::rdtsc());
             apic_effect(run, effect)
         }
-        reason::RDMSR => rdmsr(run),
-        reason::WRMSR => wrmsr(run),
-        reason::CR_ACCESS => control_register(run),
-        reason::XSETBV => xsetbv(run),
-        reason::EXCEPTION_NMI => exception(lp, run),
-        reason::PREEMPTION_TIMER
-        | reason::INTERRUPT_WINDOW
-        | reason::NMI_WINDOW
-        | reason::TPR_BELOW_THRESHOLD => Next::Look,
-        reason::VMCALL => vmcall(run),
+        Answer::ReadMsr => rdmsr(run),
+        Answer::WriteMsr => wrmsr(run),
+        Answer::ControlRegister => control_register(run),
+        Answer::Xsetbv => xsetbv(run),
+        Answer::Exception => exception(lp, run),
+        Answer::Look => Next::Look,
+        Answer::Hypercall => vmcall(run),
         // The root may run the VP that this one waits for.
-        reason::PAUSE => {
+        Answer::Pause => {
             event::skip_instruction();
             Next::Root(ExitKind::Interrupted)
         }
-        reason::TASK_SWITCH => to_root(run, ExitKind::TaskSwitch),
-        // Caches are the machine's, and coherent: nothing is left to do.
-        reason::INVD | reason::WBINVD => {
+        Answer::TaskSwitch => to_root(run, ExitKind::TaskSwitch),
+        Answer::Nothing => {
             event::skip_instruction();
             Next::Enter
         }
-        reason::RDPMC => inject(run, Event::GP),
-        // Instructions that CPUID says are not there.
-        reason::GETSEC
-        | reason::VMCLEAR..=reason::VMXON
-        | reason::INVEPT
-        | reason::INVVPID
-        | reason::VMFUNC
-        | reason::MWAIT
-        | reason::MONITOR
-        | reason::ENCLS
-        | reason::PCONFIG => inject(run, Event::UD),
-        reason::APIC_ACCESS => apic_step::begin(run),
-        reason::MONITOR_TRAP => Next::Look,
-        reason::TRIPLE_FAULT => to_root(run, ExitKind::TripleFault),
-        _ => {
-            let qualification = vmcs::EXIT_QUALIFICATION.read();
-            public::log(
-                lp.index,
-                Level::Error,
-                format_args!(
-                    "partition {} VP {}: exit {exit} at {:#x}, qualification {qualification:#x}",
-                    run.number,
-                    run.vp.index,
-                    vmcs::GUEST_RIP.read()
-                ),
-            );
-            to_root(run, ExitKind::Unexpected)
-        }
+        Answer::Protection => inject(run, Event::GP),
+        Answer::Undefined => inject(run, Event::UD),
+        Answer::ApicAccess => apic_step::begin(run),
+        Answer::TripleFault => to_root(run, ExitKind::TripleFault),
+        Answer::Interrupted => Next::Root(ExitKind::Interrupted),
+        // That INIT is the root's: see `child`.
+        Answer::Init | Answer::Unexpected => unexpected(run),
     }
+}
+
+/// An exit that cannot be: the partition ends with it, and nothing else does.
+#[cold]
+fn unexpected(run: &mut Run<'_>) -> Next {
+    public::log(
+        run.vp.runs_on().unwrap_or(0),
+        Level::Error,
+        format_args!(
+            "partition {} VP {} is stopped: exit {} at {:#x}, qualification {:#x}",
+            run.number,
+            run.vp.index,
+            vmcs::EXIT_REASON.read(),
+            vmcs::GUEST_RIP.read(),
+            vmcs::EXIT_QUALIFICATION.read()
+        ),
+    );
+    if let Ok(mut partition) = partition::lock(run.number) {
+        partition.stopped = true;
+    }
+    to_root(run, ExitKind::Unexpected)
 }
 
 pub fn to_root(run: &mut Run<'_>, kind: ExitKind) -> Next {
@@ -169,6 +166,7 @@ fn port(run: &mut Run<'_>) -> Next {
 
 /// An access to a GPA that is not mapped, or not so (SDM vol. 3, table 28-7).
 fn memory(run: &mut Run<'_>) -> Next {
+    inject!(run.vp.runs_on().unwrap_or(0), ChildMemory);
     const LINEAR_VALID: u64 = 1 << 7;
     const NMI_UNBLOCKING: u64 = 1 << 12;
     let qualification = vmcs::EXIT_QUALIFICATION.read();
@@ -340,7 +338,7 @@ fn control_register(run: &mut Run<'_>) -> Next {
     let write = match rules.attempted(&run.state.gpr) {
         Some(Ok(write)) => write,
         Some(Err(Gp)) => return inject(run, Event::GP),
-        None => return to_root(run, ExitKind::Unexpected),
+        None => return unexpected(run),
     };
     if write.load_pdptes && load_pdptes(run.number, vmcs::GUEST_CR3.read()).is_err() {
         return inject(run, Event::GP);
@@ -435,7 +433,7 @@ fn exception(lp: &mut Lp, run: &mut Run<'_>) -> Next {
             lp.machine_check = true;
             Next::Root(ExitKind::Interrupted)
         }
-        _ => to_root(run, ExitKind::Unexpected),
+        _ => unexpected(run),
     }
 }
 

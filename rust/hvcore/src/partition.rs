@@ -35,6 +35,8 @@ pub struct Partition {
     pub vp_count: u32,
     /// Destroyed: its pages are on their way back.
     dying: bool,
+    /// Something happened in it that cannot be; it is only good for being destroyed.
+    pub stopped: bool,
     /// The VPs' TSC less the LP's, as the root set it last.
     pub tsc_offset: u64,
 }
@@ -85,7 +87,7 @@ fn lock_any(number: u64) -> Answer<Locked> {
 /// Locks a partition that lives.
 pub fn lock(number: u64) -> Answer<Locked> {
     let partition = lock_any(number)?;
-    if partition.dying {
+    if partition.dying || partition.stopped {
         Err((Status::Dead, 0))
     } else {
         Ok(partition)
@@ -118,6 +120,7 @@ pub fn need(pool: &mut Pool, n: usize) -> Answer<()> {
 pub fn with_memory<T>(work: impl FnOnce(&mut Memory) -> Answer<T>) -> Answer<T> {
     match machine::MEMORY.lock().as_mut() {
         Some(memory) => {
+            inject!(crate::arch::lp::Lp::on_this_stack().0, Locked);
             settle(&mut memory.pool);
             work(memory)
         }
@@ -159,6 +162,7 @@ pub fn create() -> Answer<u64> {
                 vps: [const { None }; MAX_VPS],
                 vp_count: 0,
                 dying: false,
+                stopped: false,
                 tsc_offset: crate::arch::insn::rdtsc().wrapping_neg(),
             });
             return Ok(number);

@@ -5,6 +5,7 @@
 
 pub mod cpuid;
 pub mod cr;
+pub mod exits;
 pub mod msr;
 pub mod xsave;
 
