@@ -76,23 +76,28 @@ fn caps() -> Caps {
 }
 
 fn info(core: &Core) -> Info {
+    // If hvcore died, now is the time to notice.
+    hypercall::report();
+    let (core_spa, core_size) = core.place();
     let active = |&lp: &u32| core.lp_stats(lp).is_some_and(|stats| stats.active != 0);
     Info {
         abi: ABI_VERSION,
         lps: (0..lps::count()).filter(active).count() as u32,
         partitions: mshv::partition_count(),
-        reserved0: 0,
+        dead: u32::from(!hypercall::core_alive()),
         core_bytes: core.bytes() + hypercall::core_deposited_bytes(),
         core_text: core.text_bytes(),
         deposited_bytes: hypercall::all_deposited_bytes(),
         shared_bytes: mshv::shared_bytes(),
         tsc_khz: hypercall::tsc_khz(),
-        reserved: [0; 7],
+        core_spa,
+        core_size,
+        reserved: [0; 5],
     }
 }
 
 fn lp_info(core: &Core, wanted: LpInfo) -> Result<LpInfo> {
-    if wanted.reserved != [0; 4] {
+    if wanted.reserved != [0; 2] {
         return Err(EINVAL);
     }
     let cpu = lps::cpu_of(wanted.index).ok_or(ENOENT)?;
@@ -108,7 +113,9 @@ fn lp_info(core: &Core, wanted: LpInfo) -> Result<LpInfo> {
         nmis: stats.nmis,
         hypercalls: stats.hypercalls,
         denied: stats.denied,
-        reserved: [0; 4],
+        denied_rip: stats.denied_rip,
+        hidden_reads: stats.hidden_reads,
+        reserved: [0; 2],
     })
 }
 

@@ -58,7 +58,7 @@ impl Writer for Lps {
             writeln!(
                 f,
                 "lp {lp} cpu {cpu} apic {} active {} runs {} hypercalls {} nmis {} denied {} \
-                 flushes {}",
+                 flushes {} hidden_reads {}",
                 stats.apic_id,
                 stats.active,
                 stats.child_runs,
@@ -66,6 +66,7 @@ impl Writer for Lps {
                 stats.nmis,
                 stats.denied,
                 stats.flushes,
+                stats.hidden_reads,
             )?;
             if stats.denied != 0 {
                 writeln!(f, "  last denied access at {:#x}", stats.denied_rip)?;

@@ -19,13 +19,15 @@ pub(crate) struct Info {
     pub(crate) abi: u32,
     pub(crate) lps: u32,
     pub(crate) partitions: u32,
-    pub(crate) reserved0: u32,
+    pub(crate) dead: u32,
     pub(crate) core_bytes: u64,
     pub(crate) core_text: u64,
     pub(crate) deposited_bytes: u64,
     pub(crate) shared_bytes: u64,
     pub(crate) tsc_khz: u64,
-    pub(crate) reserved: [u64; 7],
+    pub(crate) core_spa: u64,
+    pub(crate) core_size: u64,
+    pub(crate) reserved: [u64; 5],
 }
 
 /// `struct hvmod_lp_info`.
@@ -41,7 +43,9 @@ pub(crate) struct LpInfo {
     pub(crate) nmis: u64,
     pub(crate) hypercalls: u64,
     pub(crate) denied: u64,
-    pub(crate) reserved: [u64; 4],
+    pub(crate) denied_rip: u64,
+    pub(crate) hidden_reads: u64,
+    pub(crate) reserved: [u64; 2],
 }
 
 /// `struct hvmod_partition_info`.

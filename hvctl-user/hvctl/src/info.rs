@@ -14,6 +14,10 @@ use serde::Serialize;
 
 use crate::{args, status};
 
+/// What to say when hvcore is no more.
+pub const DEAD: &str = "hvcore died with all partitions; Linux runs on without it: see \
+    'hvctl log', then 'rmmod hvmod', and load it again";
+
 /// Opens hvmod's device, or says why that cannot be.
 pub fn open() -> Result<Client> {
     Client::open().map_err(|cause| match cause.kind() {
@@ -57,6 +61,8 @@ struct Lp {
     nmis: u64,
     hypercalls: u64,
     denied: u64,
+    denied_rip: u64,
+    hidden_reads: u64,
     root_exits: Vec<Exits>,
     child_exits: Vec<Exits>,
 }
@@ -122,6 +128,10 @@ struct Partition {
 #[derive(Debug, Serialize)]
 struct Report {
     abi: u32,
+    /// hvcore died.
+    dead: bool,
+    core_spa: u64,
+    core_size: u64,
     tsc_khz: u64,
     core_bytes: u64,
     core_text: u64,
@@ -199,6 +209,8 @@ fn report(
             nmis: lp.nmis,
             hypercalls: lp.hypercalls,
             denied: lp.denied,
+            denied_rip: lp.denied_rip,
+            hidden_reads: lp.hidden_reads,
             root_exits: exits([&lp.root_exits]),
             child_exits: exits([&lp.child_exits]),
         })
@@ -210,6 +222,9 @@ fn report(
     };
     Report {
         abi: info.abi,
+        dead: info.dead != 0,
+        core_spa: info.core_spa,
+        core_size: info.core_size,
         tsc_khz: info.tsc_khz,
         core_bytes: info.core_bytes,
         core_text: info.core_text,
@@ -279,6 +294,15 @@ impl Report {
             khz / 1000,
             khz % 1000
         );
+        if self.dead {
+            let _ = writeln!(text, "{DEAD}");
+        }
+        let _ = writeln!(
+            text,
+            "hvcore: {} at {:#x}, hidden from Linux",
+            size(self.core_size),
+            self.core_spa
+        );
         let _ = writeln!(
             text,
             "memory: {} for hvcore ({} of it code), {} deposited for children, {} shared with them",
@@ -302,9 +326,23 @@ impl Report {
             let _ = writeln!(
                 text,
                 "  LP {} (CPU {}, APIC ID {}): {state}; {cpuid}; {} child runs, {} hypercalls, \
-                 {} NMIs, {} denied accesses",
-                lp.index, lp.cpu, lp.apic_id, lp.child_runs, lp.hypercalls, lp.nmis, lp.denied
+                 {} NMIs, hidden memory: {} writes refused, {} reads of zeros",
+                lp.index,
+                lp.cpu,
+                lp.apic_id,
+                lp.child_runs,
+                lp.hypercalls,
+                lp.nmis,
+                lp.denied,
+                lp.hidden_reads
             );
+            if lp.denied != 0 {
+                let _ = writeln!(
+                    text,
+                    "    the last write refused was at {:#x}",
+                    lp.denied_rip
+                );
+            }
         }
         if self.partitions.is_empty() {
             let _ = writeln!(text, "child partitions: none");
@@ -412,6 +450,15 @@ mod tests {
         assert!(text.contains("14  CPUID (10)"), "{text}");
         assert!(text.find("EPT violation (48)").unwrap() < text.find("TDCALL (77)").unwrap());
         serde_json::to_string(&report).unwrap();
+    }
+
+    #[test]
+    fn a_dead_hvcore_is_told_first() {
+        let dead = Info { dead: 1, ..info() };
+        let text = report(&dead, &[lp(0), lp(1)], &[], Answer::Root).text();
+        assert!(text.contains("hvcore died"), "{text}");
+        let text = report(&info(), &[lp(0), lp(1)], &[], Answer::Root).text();
+        assert!(!text.contains("died"), "{text}");
     }
 
     #[test]

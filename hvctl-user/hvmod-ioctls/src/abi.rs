@@ -36,7 +36,8 @@ pub struct Info {
     pub lps: u32,
     /// Children that exist.
     pub partitions: u32,
-    pub reserved0: u32,
+    /// 1 if hvcore died; see the log.
+    pub dead: u32,
     /// Memory taken at load.
     pub core_bytes: u64,
     /// Of it, hvcore's code.
@@ -46,7 +47,10 @@ pub struct Info {
     /// Root memory mapped into children.
     pub shared_bytes: u64,
     pub tsc_khz: u64,
-    pub reserved: [u64; 7],
+    /// Physical address of hvcore's own memory, hidden from Linux, and its size in bytes.
+    pub core_spa: u64,
+    pub core_size: u64,
+    pub reserved: [u64; 5],
 }
 
 /// One logical processor.
@@ -67,9 +71,13 @@ pub struct LpInfo {
     /// NMIs handed to the root.
     pub nmis: u64,
     pub hypercalls: u64,
-    /// Accesses of the root to pages that it may not touch.
+    /// Writes of the root to pages that it may not touch, refused.
     pub denied: u64,
-    pub reserved: [u64; 4],
+    /// Where the last of them was.
+    pub denied_rip: u64,
+    /// Reads of such pages, which gave zeros.
+    pub hidden_reads: u64,
+    pub reserved: [u64; 2],
 }
 
 /// One child partition.
@@ -189,7 +197,9 @@ impl Default for LpInfo {
             nmis: 0,
             hypercalls: 0,
             denied: 0,
-            reserved: [0; 4],
+            denied_rip: 0,
+            hidden_reads: 0,
+            reserved: [0; 2],
         }
     }
 }
@@ -283,12 +293,14 @@ mod tests {
             abi,
             lps,
             partitions,
-            reserved0,
+            dead,
             core_bytes,
             core_text,
             deposited_bytes,
             shared_bytes,
             tsc_khz,
+            core_spa,
+            core_size,
             reserved
         );
         layout!(
@@ -304,6 +316,8 @@ mod tests {
             nmis,
             hypercalls,
             denied,
+            denied_rip,
+            hidden_reads,
             reserved
         );
         layout!(

@@ -35,13 +35,15 @@ struct hvmod_info {
 	__u32 abi;		/* out: version of the interface between hvmod and hvcore */
 	__u32 lps;		/* out: LPs in the root partition */
 	__u32 partitions;	/* out: children that exist */
-	__u32 reserved0;
+	__u32 dead;		/* out: 1 if hvcore died; see the log */
 	__u64 core_bytes;	/* out: memory taken at load */
 	__u64 core_text;	/* out: of it, hvcore's code */
 	__u64 deposited_bytes;	/* out: memory deposited for children */
 	__u64 shared_bytes;	/* out: root memory mapped into children */
 	__u64 tsc_khz;		/* out: frequency of the TSC */
-	__u64 reserved[7];
+	__u64 core_spa;		/* out: physical address of hvcore's own memory, hidden from Linux */
+	__u64 core_size;	/* out: and its size in bytes; deposits lie elsewhere */
+	__u64 reserved[5];
 };
 
 struct hvmod_lp_info {
@@ -54,8 +56,10 @@ struct hvmod_lp_info {
 	__u64 child_runs;	/* out: switches from the root to a child */
 	__u64 nmis;		/* out: NMIs handed to the root */
 	__u64 hypercalls;	/* out */
-	__u64 denied;		/* out: accesses of the root to pages it may not touch */
-	__u64 reserved[4];
+	__u64 denied;		/* out: writes of the root to pages it may not touch, refused */
+	__u64 denied_rip;	/* out: where the last of them was */
+	__u64 hidden_reads;	/* out: reads of such pages, which gave zeros */
+	__u64 reserved[2];
 };
 
 struct hvmod_partition_info {

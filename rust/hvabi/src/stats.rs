@@ -24,12 +24,15 @@ pub struct LpStats {
     pub nmis: u64,
     /// Hypercalls of the root on this LP.
     pub hypercalls: u64,
-    /// Accesses of the root to pages that it may not touch.
+    /// Accesses of the root that were refused: writes to, and execution of, pages that are not its.
     pub denied: u64,
     /// RIP of the last denied access of the root.
     pub denied_rip: u64,
     /// Times that translations were flushed on this LP.
     pub flushes: u64,
+    /// Reads of hidden pages by the root, which gave zeros. A page counts once until the root exits
+    /// for another reason.
+    pub hidden_reads: u64,
 }
 
 /// What [`StateKind::Stats`](crate::state::StateKind) gives of a VP.

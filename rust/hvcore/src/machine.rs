@@ -18,7 +18,7 @@ use crate::policy::cpuid::Clock;
 use crate::policy::cr;
 use crate::policy::xsave::Layout;
 use crate::switch::Present;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hvabi::boot::{CoreInfo, LeaveFrame};
 use hvabi::{MAX_LPS, PAGE_SIZE};
 
@@ -48,6 +48,19 @@ static CONFIG: Once<Config> = Once::new();
 
 /// Locked after any lock of a partition.
 pub static MEMORY: SpinLock<Option<Memory>> = SpinLock::new(None);
+
+/// Set while [`Memory`] has hidden pages that the root reads without an exit.
+pub static ANY_SEEN: AtomicBool = AtomicBool::new(false);
+
+/// At exits of the root that are not looks at hidden pages: the next looks are counted again, when
+/// this LP has flushed.
+#[inline(always)]
+pub fn look_away() {
+    if ANY_SEEN.load(Ordering::Relaxed) && ANY_SEEN.swap(false, Ordering::Relaxed) {
+        MEMORY.lock().as_mut().map(Memory::look_away);
+        new_epoch();
+    }
+}
 
 /// The configuration.
 ///

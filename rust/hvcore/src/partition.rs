@@ -360,7 +360,8 @@ impl Partition {
             return Err((Status::Busy, 0));
         }
         self.open()?;
-        let access = Access { write: flag(map_flags::WRITE), execute: flag(map_flags::EXECUTE) };
+        let (write, execute) = (flag(map_flags::WRITE), flag(map_flags::EXECUTE));
+        let access = Access { read: true, write, execute };
         let gpa = Gpa::new(range.start()).ok_or(BAD)?;
         let wish = Wish { gpa, size, count, access, private };
         let mut done = 0;

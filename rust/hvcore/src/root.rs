@@ -14,7 +14,9 @@ use crate::launch::ROOT_VPID;
 use crate::machine;
 use crate::mem::addr::Gpa;
 use crate::mem::ept::Access;
+use crate::mem::space::Retry;
 use crate::policy;
+use core::sync::atomic::Ordering;
 use hvabi::call::Status;
 use hvabi::log::Level;
 use hvabi::stats::EXIT_REASONS;
@@ -68,7 +70,8 @@ pub fn run(lp: &mut Lp) -> Failed {
 
 /// A root that called hvcore gets an answer also if hvcore died.
 pub fn answer_dead_call(lp: &mut Lp) {
-    // The current VMCS may be a child's.
+    // The current VMCS may be a child's, which must not be in the processor when VMX ends.
+    let _ = insn::vmclear(insn::vmptrst());
     if insn::vmptrld(lp.vmcs).is_err() || vmcs::EXIT_REASON.read() != reason::VMCALL {
         return;
     }
@@ -85,6 +88,9 @@ pub fn answer_dead_call(lp: &mut Lp) {
 fn handle(lp: &mut Lp, exit: u32) {
     let counter = (exit as usize).min(EXIT_REASONS - 1);
     lp.stats.get().root_exits[counter] += 1;
+    if exit != reason::EPT_VIOLATION {
+        machine::look_away();
+    }
     match exit {
         reason::CPUID => cpuid(lp),
         reason::VMCALL => vmcall(lp),
@@ -159,6 +165,7 @@ fn preempted(lp: &mut Lp) {
 }
 
 fn cpuid(lp: &mut Lp) {
+    inject!(lp.index, RootExit);
     let (leaf, subleaf) = (lp.gpr[RAX] as u32, lp.gpr[RCX] as u32);
     let native = insn::cpuid(leaf, subleaf);
     let cr4 = vmcs::GUEST_CR4.read();
@@ -219,13 +226,15 @@ fn control_register(lp: &mut Lp) {
 fn ept_violation(lp: &mut Lp) {
     const WRITE: u64 = 1 << 1;
     const NMI_UNBLOCKING: u64 = 1 << 12;
+    const LINEAR_VALID: u64 = 1 << 7;
+    inject!(lp.index, RootMemory);
     let qualification = vmcs::EXIT_QUALIFICATION.read();
     let spa = vmcs::GUEST_PHYSICAL_ADDRESS.read();
     if qualification & NMI_UNBLOCKING != 0 && Event::interrupted().is_none() {
         let state = vmcs::GUEST_INTERRUPTIBILITY.read();
         vmcs::GUEST_INTERRUPTIBILITY.write(state | blocking::NMI);
     }
-    if try_again(spa, qualification) {
+    if try_again(lp, spa, qualification) {
         if let Some(event) = Event::interrupted() {
             inject(lp, event);
         }
@@ -242,21 +251,32 @@ fn ept_violation(lp: &mut Lp) {
         Level::Warning,
         format_args!("denied: {what} of the root to {spa:#x} at {rip:#x}"),
     );
+    let linear = vmcs::GUEST_LINEAR_ADDRESS.read();
+    if event::cpl() == 0 && qualification & LINEAR_VALID != 0 && linear >> 63 != 0 {
+        // Linux's own address: a page that is not there, which its careful accesses expect. With
+        // the error code of a page that is, Linux would look, find it writable and try for ever.
+        insn::write_cr2(linear);
+        let error = (qualification & WRITE) as u32;
+        return inject(lp, Event::exception(14).with_error(error));
+    }
     inject(lp, Event::GP);
 }
 
 /// True if the access can be tried again.
-fn try_again(spa: u64, qualification: u64) -> bool {
+fn try_again(lp: &mut Lp, spa: u64, qualification: u64) -> bool {
     const WRITE: u64 = 1 << 1;
     const FETCH: u64 = 1 << 2;
-    let needs = Access { write: qualification & WRITE != 0, execute: qualification & FETCH != 0 };
-    match (machine::MEMORY.lock().as_mut(), Gpa::new(spa)) {
-        (Some(memory), Some(gpa)) => match memory.retry(gpa, needs) {
-            Ok(again) => again,
-            Err(_) => panic!("no memory left to map the device at {spa:#x} for the root"),
-        },
-        _ => false,
+    let (write, execute) = (qualification & WRITE != 0, qualification & FETCH != 0);
+    let needs = Access { read: !write && !execute, write, execute };
+    let answer = match (machine::MEMORY.lock().as_mut(), Gpa::new(spa)) {
+        (Some(memory), Some(gpa)) => memory.retry(gpa, needs),
+        _ => Retry::Denied,
+    };
+    if answer == Retry::Hidden {
+        lp.stats.get().hidden_reads += 1;
+        machine::ANY_SEEN.store(true, Ordering::Relaxed);
     }
+    answer != Retry::Denied
 }
 
 /// INIT: Linux takes the LP offline or starts it anew. Only the activity state changes here: a
@@ -271,6 +291,7 @@ pub fn init(lp: &mut Lp) {
 
 /// SIPI: the root starts at the page that it names.
 fn sipi(lp: &mut Lp) {
+    inject!(lp.index, Sipi);
     let vector = vmcs::EXIT_QUALIFICATION.read() as u8;
     lp.gpr = machine::config().root_rules.start_up(vector);
     lp.waits_for_sipi = false;

@@ -11,6 +11,7 @@ mod terminal;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use hvmod_ioctls::Client;
 use vmm::boot::Payload;
 use vmm::confine;
 use vmm::hypervisor::mshv::{DEVICES, open_device};
@@ -23,6 +24,21 @@ use crate::{args, status};
 
 /// Runs a guest; returns the exit status, having said what there is to say.
 pub fn main(args: &args::Run) -> u8 {
+    let status = run_and_tell(args);
+    if status == status::HYPERVISOR && core_died() {
+        eprintln!("hvctl: {}", crate::info::DEAD);
+    }
+    status
+}
+
+/// Whether hvmod says that hvcore is no more.
+fn core_died() -> bool {
+    Client::open()
+        .and_then(|client| client.info())
+        .is_ok_and(|info| info.dead != 0)
+}
+
+fn run_and_tell(args: &args::Run) -> u8 {
     match run(args) {
         Ok(outcome) => {
             if let Some(text) = status::explain(&outcome) {

@@ -47,16 +47,19 @@ impl EptCaps {
     }
 }
 
-/// What a partition may do with a page beside reading it.
+/// What a partition may do with a page. A page with which it may do nothing is mapped all the same:
+/// where nothing is mapped, the root finds the device that it expects there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
+    pub read: bool,
     pub write: bool,
     pub execute: bool,
 }
 
 impl Access {
-    pub const ALL: Access = Access { write: true, execute: true };
-    pub const READ: Access = Access { write: false, execute: false };
+    pub const ALL: Access = Access { read: true, write: true, execute: true };
+    pub const READ: Access = Access { read: true, ..Access::NONE };
+    pub const NONE: Access = Access { read: false, write: false, execute: false };
 }
 
 /// A translation.
@@ -73,7 +76,10 @@ pub struct Leaf {
 
 impl Leaf {
     fn word(&self) -> u64 {
-        let mut word = self.spa & Node::ADDRESS | READ | (self.kind as u64) << TYPE_SHIFT;
+        let mut word = self.spa & Node::ADDRESS | (self.kind as u64) << TYPE_SHIFT;
+        if self.access.read {
+            word |= READ;
+        }
         if self.access.write {
             word |= WRITE;
         }
@@ -91,7 +97,11 @@ impl Leaf {
             gpa,
             spa: word & Node::ADDRESS,
             size,
-            access: Access { write: word & WRITE != 0, execute: word & EXECUTE != 0 },
+            access: Access {
+                read: word & READ != 0,
+                write: word & WRITE != 0,
+                execute: word & EXECUTE != 0,
+            },
             kind: MemType::from_raw(word >> TYPE_SHIFT & 7).unwrap_or(MemType::Uncacheable),
         }
     }
@@ -281,10 +291,21 @@ impl Ept {
         Ok(node)
     }
 
-    /// Has the root see `blank`, read-only, in place of a page that it may not use.
-    pub fn hide(&mut self, claim: &Claimed, blank: Spa, pool: &mut Pool) -> Result<(), Missing> {
-        let (spa, access) = (blank.raw(), Access::READ);
-        self.replace(claim.page().spa(), Leaf { spa, access, ..SMALL }, pool)
+    /// Has the root see `shown`, read-only, in place of a page that it may not use; and if that is
+    /// another page, nothing at all before [`blink`](Ept::blink).
+    pub fn hide(&mut self, claim: &Claimed, shown: Spa, pool: &mut Pool) -> Result<(), Missing> {
+        let page = claim.page().spa();
+        let access = if shown == page { Access::READ } else { Access::NONE };
+        self.replace(page, Leaf { spa: shown.raw(), access, ..SMALL }, pool)
+    }
+
+    /// Lets the root read `blank` at `spa`, or has it exit there, if that is what it sees there.
+    pub fn blink(&mut self, spa: Gpa, blank: Spa, access: Access, pool: &mut Pool) {
+        if self.lookup(spa).is_some_and(|leaf| leaf.spa == blank.raw()) {
+            // The entry is there, so it takes no memory.
+            let leaf = Leaf { spa: blank.raw(), access, ..SMALL };
+            let _ = self.replace(spa.identity(), leaf, pool);
+        }
     }
 
     /// Has the root see its page again, the same under [`hide`](Ept::hide): so no table has to be

@@ -207,7 +207,8 @@ fn random_sequences() {
         let mut e = ept(FULL);
         let mut model = Model::new();
         for step in 0..60 {
-            let access = Access { write: rng.below(2) == 0, execute: rng.below(2) == 0 };
+            let access =
+                Access { read: true, write: rng.below(2) == 0, execute: rng.below(2) == 0 };
             let size = if rng.below(2) == 0 { Size::K4 } else { Size::M2 };
             let at = size.floor(rng.below(WINDOW));
             let to = size.floor(rng.below(1 << 40));

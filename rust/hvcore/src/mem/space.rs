@@ -46,10 +46,28 @@ pub struct Memory {
     pub owners: Owners,
     /// The root's address space.
     ept: Ept,
-    /// What the root sees in place of a page that it may not: zeros, read-only.
+    /// What the root sees in place of a page that it may not: zeros, read-only, and with an exit
+    /// at the first look, to count it.
     blank: Spa,
+    /// Hidden pages that were looked at, and are read without an exit until
+    /// [`look_away`](Memory::look_away).
+    seen: [Option<Gpa>; SEEN_MAX],
     /// The page behind the virtualized local APICs, which all children map.
     apic: Frame,
+}
+
+/// No instruction reads more pages.
+const SEEN_MAX: usize = 32;
+
+/// What comes of an EPT violation of the root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// It can try again.
+    Again,
+    /// It can try again, and will read zeros in place of a page that is not its.
+    Hidden,
+    /// It may not.
+    Denied,
 }
 
 impl Memory {
@@ -73,7 +91,7 @@ impl Memory {
             // Its tokens were adopted before there were owners.
             ept.hide(&claim, shown, &mut pool)?;
         }
-        Ok(Memory { pool, owners, ept, blank, apic })
+        Ok(Memory { pool, owners, ept, blank, seen: [None; SEEN_MAX], apic })
     }
 
     /// The root's EPT pointer.
@@ -86,17 +104,44 @@ impl Memory {
         self.apic.spa()
     }
 
-    /// The root accessed `spa` and got an EPT violation. True if it can try again: what lies above
-    /// RAM is mapped when it is first used, and a page that hvcore just gave back may still be
-    /// cached as one that the root may not touch.
-    pub fn retry(&mut self, spa: Gpa, needs: Access) -> Result<bool, Missing> {
-        if let Some(leaf) = self.ept.lookup(spa) {
-            return Ok(
-                (!needs.write || leaf.access.write) && (!needs.execute || leaf.access.execute)
-            );
+    /// The root accessed `spa` and got an EPT violation. What lies above RAM is mapped when it is
+    /// first used, as far as there is memory for tables: the root can look at more addresses than
+    /// there are devices. A page that hvcore just gave back may still be cached as one that the
+    /// root may not touch.
+    pub fn retry(&mut self, spa: Gpa, needs: Access) -> Retry {
+        match self.ept.lookup(spa).map(|leaf| leaf.access) {
+            Some(Access::NONE) if !needs.write && !needs.execute => {
+                self.look(spa);
+                Retry::Hidden
+            }
+            Some(has) if needs.write && !has.write || needs.execute && !has.execute => {
+                Retry::Denied
+            }
+            Some(_) => Retry::Again,
+            None => match self.ept.map_identity_at(spa, self.owners.mtrrs(), &mut self.pool) {
+                Ok(_) => Retry::Again,
+                Err(_) => Retry::Denied,
+            },
         }
-        self.ept.map_identity_at(spa, self.owners.mtrrs(), &mut self.pool)?;
-        Ok(true)
+    }
+
+    fn look(&mut self, spa: Gpa) {
+        if self.seen.iter().all(Option::is_some) {
+            self.look_away();
+        }
+        if let Some(slot) = self.seen.iter_mut().find(|slot| slot.is_none()) {
+            *slot = Some(spa);
+            self.ept.blink(spa, self.blank, Access::READ, &mut self.pool);
+        }
+    }
+
+    /// The next looks at hidden pages exit again. True if there were any.
+    pub fn look_away(&mut self) -> bool {
+        let seen = core::mem::take(&mut self.seen);
+        for spa in seen.into_iter().flatten() {
+            self.ept.blink(spa, self.blank, Access::NONE, &mut self.pool);
+        }
+        seen[0].is_some()
     }
 
     /// Takes a page from the root, which sees the blank one from now on.
@@ -288,7 +333,7 @@ impl Space {
     /// Maps the page of local APICs at `gpa`.
     pub fn show_apic(&mut self, gpa: Gpa, memory: &Memory) -> Result<(), MapError> {
         let ept = self.ept.as_mut().ok_or(MapError::Invalid)?;
-        let access = Access { write: true, execute: false };
+        let access = Access { read: true, write: true, execute: false };
         let lent = || Ok::<_, MapError>(Grant::lent(&memory.apic));
         ept.fill(gpa, Size::K4, access, &mut self.pool, 1, &mut 0, lent)
     }

@@ -356,7 +356,7 @@ impl World {
                 assert_eq!((shown, access), (n * PAGE_SIZE, Access::READ));
             } else {
                 assert_ne!(shown, n * PAGE_SIZE, "{what:?}: the root sees page {n}");
-                assert_eq!(access, Access::READ);
+                assert_eq!(access, Access::NONE);
             }
             if holder != Holder::Root && self.stale[n as usize] {
                 // Not before all LPs have flushed.
