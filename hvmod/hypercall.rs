@@ -12,11 +12,12 @@ use crate::{
         state::StateKind,
         MAX_PARTITIONS, PAGE_SIZE,
     },
+    lps, mshv,
     sys::{
         block::Block,
         cpu, deposit, loaded, machine,
         page::Page,
-        processor,
+        processor, ticker,
         vmcall::{vmcall, Answer},
     },
 };
@@ -276,8 +277,9 @@ fn call(call: Call, arguments: [u64; 5]) -> (Status, u64) {
 #[inline]
 fn status_of(answer: &Answer) -> Status {
     let status = Status::from_raw(answer.status).unwrap_or(Status::CoreDead);
-    if status == Status::CoreDead {
-        DEAD.store(true, Relaxed);
+    if status == Status::CoreDead && !DEAD.xchg(true, Relaxed) {
+        // What there is to do about it cannot be done here.
+        ticker::hurry();
     }
     status
 }
@@ -421,9 +423,17 @@ pub(crate) fn report() {
     if core_alive() || REPORTED.xchg(true, Relaxed) {
         return;
     }
-    pr_crit!("hvcore died and its partitions with it; Linux goes on without: rmmod hvmod\n");
     // hvcore leaves an LP at its next exit, and CPUID always is one.
     cpu::run_on_all(|| {
         processor::cpuid(0, 0);
     });
+    let left = (0..lps::count())
+        .filter(|&lp| core.lp_stats(lp).is_some_and(|stats| stats.active != 0))
+        .count();
+    pr_crit!(
+        "hvcore died and its partitions with it; Linux goes on without (processors still in VMX \
+         operation: {left}): see hvctl log, then rmmod hvmod\n"
+    );
+    // Whoever sleeps in RUN_VP learns it.
+    mshv::wake_all();
 }

@@ -14,9 +14,11 @@ use crate::{
     lps, requirements,
     sys::{
         cpu::{self, Hotplug, HotplugCallback, HotplugLock},
-        deposit, loaded,
+        deposit,
+        inject::{self, Step},
+        loaded,
         notifier::{Events, Notifiers},
-        trampoline::{self, Outcome},
+        trampoline::{self, Enter, Outcome},
         vmcall::vmcall,
     },
 };
@@ -27,6 +29,9 @@ pub(crate) struct Launched {
     hotplug: Option<HotplugCallback>,
     notifiers: Option<Notifiers>,
 }
+
+/// How long an LP may take to go to hvcore, or to leave it. It takes a millisecond.
+const TIME_LIMIT_MS: u32 = 10_000;
 
 /// Why an LP is not in the root partition.
 enum Failure {
@@ -100,6 +105,7 @@ impl Drop for Launched {
 
 /// Launches `core` on all online LPs, or on none.
 fn launch(core: &Arc<Core>) -> Result<Launched, Failure> {
+    inject::step(Step::Notifiers).map_err(Failure::Linux)?;
     let notifiers = Notifiers::register::<Launched>().map_err(Failure::Linux)?;
     let lock = HotplugLock::new();
     for cpu in (0..cpu::limit()).filter(|&cpu| cpu::is_online(cpu)) {
@@ -112,7 +118,9 @@ fn launch(core: &Arc<Core>) -> Result<Launched, Failure> {
         }
     }
     loaded::put(core.clone());
-    match HotplugCallback::register::<Launched>(&lock) {
+    let hotplug =
+        inject::step(Step::Hotplug).and_then(|()| HotplugCallback::register::<Launched>(&lock));
+    match hotplug {
         Ok(hotplug) => Ok(Launched {
             hotplug: Some(hotplug),
             notifiers: Some(notifiers),
@@ -139,17 +147,38 @@ fn keep(core: &Arc<Core>, left: usize) {
 /// Takes `cpu` into the root partition.
 fn enter(core: &Core, cpu: u32) -> Result<(), Failure> {
     let lp = lps::assign(cpu, core.lp_limit()).ok_or(Failure::Linux(ENOSPC))?;
-    let arguments = core.enter(lp);
-    let mut outcome = Outcome {
-        status: 0,
-        detail: 0,
+    if lp == 1 {
+        inject::step(Step::SecondLp).map_err(Failure::Linux)?;
+    }
+    struct Way {
+        arguments: Enter,
+        outcome: Outcome,
+        in_root: bool,
+    }
+    let way = Way {
+        arguments: core.enter(lp),
+        outcome: Outcome {
+            status: 0,
+            detail: 0,
+        },
+        in_root: false,
     };
-    let mut in_root = false;
-    cpu::run_on(cpu, || {
-        outcome = trampoline::enter(&arguments);
-        in_root = requirements::in_root();
+    let way = cpu::run_within(cpu, TIME_LIMIT_MS, way, |way| {
+        way.outcome = trampoline::enter(&way.arguments);
+        way.in_root = requirements::in_root();
     })
-    .map_err(Failure::Linux)?;
+    .map_err(|error| {
+        if error == ETIMEDOUT {
+            pr_crit!(
+                "CPU {cpu} did not come back from the launch in {} s and is lost: reboot\n",
+                TIME_LIMIT_MS / 1000
+            );
+        }
+        Failure::Linux(error)
+    })?;
+    let Way {
+        outcome, in_root, ..
+    } = KBox::into_inner(way);
     if outcome.status != Status::Ok as u64 {
         return Err(Failure::Core(outcome));
     }
@@ -165,19 +194,19 @@ fn leave(lp: u32) -> bool {
     let Some(cpu) = lps::cpu_of(lp) else {
         return true;
     };
-    let mut status = Status::Ok as u64;
-    let mut out = false;
-    let run = cpu::run_on(cpu, || {
+    let run = cpu::run_within(cpu, TIME_LIMIT_MS, (0, false), |(status, out)| {
         // If hvcore died the question alone takes this LP out.
         if requirements::in_root() {
-            status = vmcall(Call::Unload, [0; 5]).status;
+            *status = vmcall(Call::Unload, [0; 5]).status;
         }
-        out = !requirements::in_root();
+        *out = !requirements::in_root();
     });
-    if !out {
-        pr_crit!("CPU {cpu} did not leave hvcore: status {status}, {run:?}\n");
+    let left = run.as_ref().is_ok_and(|run| run.1);
+    if !left {
+        let status = run.map(|run| run.0);
+        pr_crit!("CPU {cpu} did not leave hvcore: status {status:?}\n");
     }
-    out
+    left
 }
 
 /// Brings launched LPs online that are offline, since only there they can leave.

@@ -72,6 +72,13 @@ pub(super) fn set_shared_bytes(id: PartitionId, bytes: u64) {
     }
 }
 
+/// Wakes every VP that sleeps, to find out what happened.
+pub(crate) fn wake_all() {
+    for vp in PARTITIONS.lock().iter().flat_map(|entry| entry.vps.iter()) {
+        vp.notify();
+    }
+}
+
 /// Number of partitions.
 pub(crate) fn partition_count() -> u32 {
     PARTITIONS.lock().len() as u32

@@ -8,6 +8,12 @@ extern "C" {
     fn hvmod_cpu_online(cpu: u32) -> bool;
     fn hvmod_cpu_possible(cpu: u32) -> bool;
     fn hvmod_cpu_init(cpu: u32);
+    fn hvmod_errand(
+        cpu: u32,
+        run: extern "C" fn(*mut c_void),
+        data: *mut c_void,
+        ms: kernel::ffi::c_uint,
+    ) -> c_int;
 }
 
 /// Number that all numbers of CPUs are less than.
@@ -55,21 +61,31 @@ impl Drop for HotplugLock {
     }
 }
 
-/// Runs `f` on `cpu` with interrupts off and waits for it. ENXIO if that CPU is offline.
+/// Runs `f` on `cpu` with interrupts off, with something of its own to work on, and waits for it so
+/// many milliseconds; from another CPU, if there is one, so that one that never comes back does not
+/// take this thread along. ETIMEDOUT then; ENXIO if the CPU is offline.
 ///
-/// `f` must not sleep. The caller must not have interrupts off.
-pub(crate) fn run_on<F: FnMut() + Send>(cpu: u32, mut f: F) -> Result {
-    extern "C" fn call<F: FnMut()>(f: *mut c_void) {
-        // SAFETY: `f` is the pointer below; the caller waits, so it is live and nobody else's.
-        unsafe { (*f.cast::<F>())() }
+/// `f` must not sleep. The caller has the hotplug lock or is a [`Hotplug`].
+pub(crate) fn run_within<T: Send>(cpu: u32, ms: u32, state: T, f: fn(&mut T)) -> Result<KBox<T>> {
+    struct Errand<T> {
+        state: KBox<T>,
+        f: fn(&mut T),
     }
-    // Linux 7.2 has `wait` as an int.
-    #[allow(clippy::useless_conversion)]
-    let wait = true.into();
-    // SAFETY: `call::<F>` fits the pointer, which lives until the call ended (`wait`).
-    to_result(unsafe {
-        bindings::smp_call_function_single(cpu as c_int, Some(call::<F>), (&raw mut f).cast(), wait)
-    })
+    extern "C" fn call<T>(data: *mut c_void) {
+        // SAFETY: The pointer below, of which nobody else makes a reference before this ended.
+        let errand = unsafe { &mut *data.cast::<Errand<T>>() };
+        (errand.f)(&mut errand.state)
+    }
+    let state = KBox::new(state, GFP_KERNEL)?;
+    let errand = KBox::into_raw(KBox::new(Errand { state, f }, GFP_KERNEL)?);
+    // SAFETY: `call::<T>` fits the pointer, which lives until the call ended, or for ever.
+    let done = to_result(unsafe { hvmod_errand(cpu, call::<T>, errand.cast(), ms) });
+    if done == Err(ETIMEDOUT) {
+        return Err(ETIMEDOUT);
+    }
+    // SAFETY: From `into_raw`, and the call ended or never began.
+    let errand = KBox::into_inner(unsafe { KBox::from_raw(errand) });
+    done.map(|()| errand.state)
 }
 
 /// Runs `f` on every online CPU at the same time with interrupts off, and waits for all.

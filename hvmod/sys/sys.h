@@ -26,12 +26,16 @@ void hvmod_deposit_free_all(void);
 /* ticker.c */
 void hvmod_ticker_start(void (*function)(void));
 void hvmod_ticker_stop(void);
+void hvmod_ticker_hurry(void);
 
 /* machine.c */
 u64 hvmod_ram_end(void);
 bool hvmod_cpu_online(u32 cpu);
 bool hvmod_cpu_possible(u32 cpu);
 void hvmod_cpu_init(u32 cpu);
+
+/* errand.c */
+int hvmod_errand(u32 cpu, void (*run)(void *data), void *data, unsigned int ms);
 
 /* notifier.c */
 int hvmod_notifiers_register(void (*going_down)(void), void (*panicking)(void),

@@ -5,6 +5,7 @@
 extern "C" {
     fn hvmod_ticker_start(function: extern "C" fn());
     fn hvmod_ticker_stop();
+    fn hvmod_ticker_hurry();
 }
 
 /// Somebody who has something to do each second.
@@ -26,6 +27,12 @@ impl Ticker {
         unsafe { hvmod_ticker_start(tick::<T>) };
         Self(())
     }
+}
+
+/// Has [`Tick::tick`] called soon, not when the second is over. In any context.
+pub(crate) fn hurry() {
+    // SAFETY: No precondition.
+    unsafe { hvmod_ticker_hurry() };
 }
 
 impl Drop for Ticker {
