@@ -388,7 +388,7 @@ static void own_calls(void)
 	struct hvmod_read_log log = { .count = 1, .records = (uintptr_t)&record, .reserved = 1 };
 
 	fails(p.device, HVMOD_GET_LP_INFO, &lp, ENOENT, "HVMOD_GET_LP_INFO past the last");
-	lp = (struct hvmod_lp_info){ .reserved[2] = 1 };
+	lp = (struct hvmod_lp_info){ .reserved[1] = 1 };
 	fails(p.device, HVMOD_GET_LP_INFO, &lp, EINVAL, "HVMOD_GET_LP_INFO with a reserved word");
 	fails(p.device, HVMOD_GET_PARTITION_INFO, &partition, ENOENT, "HVMOD_GET_PARTITION_INFO past the last");
 	partition = (struct hvmod_partition_info){ .reserved[0] = 1 };

@@ -28,6 +28,10 @@ class Group:
     guest_disk: bool = False
     # Why it cannot run for now.
     skip: str = ""
+    # More for the kernel's command line.
+    append: str = ""
+    # The machine restarts on purpose, and then runs the programs again.
+    reboots: bool = False
     # The model can run partitions, so that a test that says it cannot has failed.
     children: bool = True
 
@@ -49,6 +53,16 @@ ALL = [
     Group("no-vmx", [("no_vmx", "./no_vmx.sh")], machine="qemu", needs=WITH_HVCTL),
     Group("abi", [*ABI, ("abi_errors", "./with_hvmod ./abi_errors"),
                   ("abi_sharing", "./with_hvmod ./abi_sharing")]),
+    Group("death", [("death", "./death.sh")], needs=(*WITH_HVCTL, "hvmod-debug.ko"), timeout=900),
+    Group("launch", [("launch", "./launch.sh")], needs=(*WITH_HVCTL, "hvmod-debug.ko")),
+    Group("rounds", [("rounds", "./rounds.sh")], needs=WITH_HVCTL),
+    Group("child-attacks", [("child_attacks", "./child_attacks.sh")], needs=WITH_HVCTL, timeout=600),
+    Group("root-attacks", [("root_attacks", "./root_attacks.sh")], needs=WITH_HVCTL, timeout=600),
+    Group("life", [("life", "./life.sh here")], needs=WITH_HVCTL),
+    Group("reboot", [("life", "./life.sh reboot")], needs=WITH_HVCTL, reboots=True),
+    Group("kexec", [("life", "./life.sh kexec")], needs=WITH_HVCTL, reboots=True),
+    Group("crash", [("life", "./life.sh crash")], needs=WITH_HVCTL, reboots=True,
+          append="crashkernel=384M"),
     Group("payloads", [("payloads", "./payloads.sh")], needs=WITH_HVCTL),
     Group("run-refusals", [("refusals", "./run_refusals.sh")], needs=WITH_HVCTL),
     Group("run-stopped", [("stopped", "./run_stopped.sh")], needs=WITH_HVCTL),

@@ -64,6 +64,7 @@ def prepare(report, series):
     stage.mkdir(parents=True, exist_ok=True)
     steps = [
         ("hvmod.ko", ["make", "--no-print-directory", "LAB=1", *kernel, "module"]),
+        ("hvmod-debug.ko", ["make", "--no-print-directory", "LAB=1", *kernel, "HVMOD_DEBUG=1", "module"]),
         ("hvctl", ["make", "--no-print-directory", "LAB=1", *kernel, "hvctl"]),
     ]
     missing = set()
@@ -116,6 +117,10 @@ def run(report, group, soak):
             "--memory", str(group.memory), *limits, "--put", f"{stage}:t"]
     if group.machine == "bochs":
         argv += ["--model", group.model]
+    if group.append:
+        argv += ["--append", group.append]
+    if group.reboots:
+        argv += ["--reboots"]
     if group.kernel:
         argv += ["--kernel", group.kernel]
     if group.root:

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What a hostile root kernel could try against hvcore, as commands in
+ * /sys/kernel/debug/hvattack: write one, read what came of it.
+ *
+ *   vmcall NUMBER [A B C D E]	a hypercall: "STATUS VALUE EXTRA", or "trap N"
+ *   read PHYS			8 bytes through Linux's map of all memory, or "fault"
+ *   write PHYS VALUE		the same, "ok" or "fault"
+ *   vread, vwrite		through a mapping of its own
+ *   va PHYS			address in Linux's map
+ *   scan PHYS SIZE		"N bytes are not 0, N faults"
+ *   ram			reads all System RAM: "N pages, N faults"
+ *   run NAME [A B]		an instruction: "trap N", or "ok RESULT"
+ *   fuzz SEED COUNT		random hypercalls on all CPUs
+ *
+ * A selftest, of no use to anybody else.
+ */
+#include <linux/debugfs.h>
+#include <linux/fs.h>
+#include <linux/irqflags.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/mutex.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+#include <linux/string.h>
+#include <linux/uaccess.h>
+#include <linux/vmalloc.h>
+#include <asm/asm.h>
+#include <asm/fpu/api.h>
+
+#include "attack.h"
+
+static DEFINE_MUTEX(lock);
+static char result[4096];
+static struct dentry *file;
+
+struct answer vmcall(u64 number, u64 a, u64 b, u64 c, u64 d, u64 e)
+{
+	struct answer answer = { .status = number, .value = c, .extra = d };
+	register u64 r8 asm("r8") = d;
+	register u64 r9 asm("r9") = e;
+	unsigned long flags;
+	u32 trap = 0;
+
+	kernel_fpu_begin_mask(0);
+	local_irq_save(flags);
+	asm volatile("1: vmcall\n"
+		     "jmp 3f\n"
+		     "2: mov %%eax, %[trap]\n"
+		     "3:\n"
+		     _ASM_EXTABLE_FAULT(1b, 2b)
+		     : "+a" (answer.status), "+d" (answer.value), "+r" (r8), [trap] "+&r" (trap)
+		     : "D" (a), "S" (b), "r" (r9)
+		     : "memory");
+	answer.extra = r8;
+	answer.trap = trap;
+	local_irq_restore(flags);
+	kernel_fpu_end();
+	return answer;
+}
+
+/* A page that is mapped nowhere else by this address. */
+static void *alias(u64 spa, struct page **page)
+{
+	*page = pfn_to_page(spa >> PAGE_SHIFT);
+	return vmap(page, 1, VM_MAP, PAGE_KERNEL);
+}
+
+static long touch(const char *command, u64 spa, u64 *value)
+{
+	bool write = !!strstr(command, "write");
+	void *mapped = NULL, *at;
+	struct page *page;
+	long error;
+
+	if (!pfn_valid(spa >> PAGE_SHIFT))
+		return -ENXIO;
+	at = __va(spa);
+	if (command[0] == 'v') {
+		mapped = alias(spa, &page);
+		if (!mapped)
+			return -ENOMEM;
+		at = mapped + offset_in_page(spa);
+	}
+	error = write ? put_nofault(at, *value) :
+			copy_from_kernel_nofault(value, at, 8);
+	vunmap(mapped);
+	return error;
+}
+
+static void scan(u64 spa, u64 size, struct seq_buf *out)
+{
+	unsigned long loud = 0, faults = 0;
+	u64 *copy = kmalloc(PAGE_SIZE, GFP_KERNEL);
+	u64 at;
+
+	if (!copy)
+		return;
+	for (at = spa; at < spa + size; at += PAGE_SIZE) {
+		if (copy_from_kernel_nofault(copy, __va(at), PAGE_SIZE))
+			faults++;
+		else
+			loud += memchr_inv(copy, 0, PAGE_SIZE) != NULL;
+		cond_resched();
+	}
+	kfree(copy);
+	seq_buf_printf(out, "%lu pages are not 0, %lu faults\n", loud, faults);
+}
+
+/* Eight bytes of each page that Linux knows tell as much as all of it. */
+static void read_ram(struct seq_buf *out)
+{
+	unsigned long pfn, pages = 0, faults = 0;
+	u64 word;
+	int node;
+
+	for_each_online_node(node)
+		for (pfn = node_start_pfn(node); pfn < node_end_pfn(node); pfn++) {
+			if (!(pfn % 1024))
+				cond_resched();
+			if (!pfn_valid(pfn) || PageReserved(pfn_to_page(pfn)))
+				continue;
+			pages++;
+			faults += copy_from_kernel_nofault(&word, pfn_to_kaddr(pfn), 8) != 0;
+		}
+	seq_buf_printf(out, "%lu pages, %lu faults\n", pages, faults);
+}
+
+static void execute(char *line, struct seq_buf *out)
+{
+	u64 n[6] = { 0 };
+	char name[32];
+	int got;
+
+	got = sscanf(line, "%31s %lli %lli %lli %lli %lli %lli", name, &n[0], &n[1], &n[2], &n[3],
+		     &n[4], &n[5]);
+	if (got < 1)
+		return;
+	if (!strcmp(name, "vmcall")) {
+		struct answer answer = vmcall(n[0], n[1], n[2], n[3], n[4], n[5]);
+
+		if (answer.trap)
+			seq_buf_printf(out, "trap %u\n", answer.trap);
+		else
+			seq_buf_printf(out, "%llu %llu %llu\n", answer.status, answer.value,
+				       answer.extra);
+	} else if (!strcmp(name, "read") || !strcmp(name, "vread")) {
+		u64 value = 0;
+
+		if (touch(name, n[0], &value))
+			seq_buf_puts(out, "fault\n");
+		else
+			seq_buf_printf(out, "%#llx\n", value);
+	} else if (!strcmp(name, "write") || !strcmp(name, "vwrite")) {
+		seq_buf_puts(out, touch(name, n[0], &n[1]) ? "fault\n" : "ok\n");
+	} else if (!strcmp(name, "va")) {
+		seq_buf_printf(out, "%#lx\n", (unsigned long)__va(n[0]));
+	} else if (!strcmp(name, "scan")) {
+		scan(n[0], n[1], out);
+	} else if (!strcmp(name, "ram")) {
+		read_ram(out);
+	} else if (!strcmp(name, "run")) {
+		char what[32];
+		u64 value = 0;
+		int trap;
+
+		n[0] = n[1] = 0;
+		if (sscanf(line, "%*s %31s %lli %lli", what, &n[0], &n[1]) < 1)
+			return;
+		trap = run_instruction(what, n[0], n[1], &value);
+		if (trap < 0)
+			seq_buf_printf(out, "no such instruction\n");
+		else if (trap)
+			seq_buf_printf(out, "trap %d\n", trap);
+		else
+			seq_buf_printf(out, "ok %#llx\n", value);
+	} else if (!strcmp(name, "fuzz")) {
+		int error = fuzz(n[0], n[1], out);
+
+		if (error)
+			seq_buf_printf(out, "error %d\n", error);
+	} else {
+		seq_buf_puts(out, "no such command\n");
+	}
+}
+
+static ssize_t command_write(struct file *f, const char __user *data, size_t size, loff_t *offset)
+{
+	struct seq_buf out;
+	char line[256];
+
+	if (size >= sizeof(line) || copy_from_user(line, data, size))
+		return -EINVAL;
+	line[size] = 0;
+	mutex_lock(&lock);
+	seq_buf_init(&out, result, sizeof(result) - 1);
+	execute(line, &out);
+	result[seq_buf_used(&out)] = 0;
+	mutex_unlock(&lock);
+	return size;
+}
+
+static ssize_t command_read(struct file *f, char __user *data, size_t size, loff_t *offset)
+{
+	ssize_t done;
+
+	mutex_lock(&lock);
+	done = simple_read_from_buffer(data, size, offset, result, strlen(result));
+	mutex_unlock(&lock);
+	return done;
+}
+
+static const struct file_operations operations = {
+	.owner = THIS_MODULE,
+	.write = command_write,
+	.read = command_read,
+};
+
+static int __init attack_init(void)
+{
+	file = debugfs_create_file("hvattack", 0600, NULL, NULL, &operations);
+	return PTR_ERR_OR_ZERO(file);
+}
+
+static void __exit attack_exit(void)
+{
+	debugfs_remove(file);
+	fuzz_exit();
+}
+
+module_init(attack_init);
+module_exit(attack_exit);
+MODULE_DESCRIPTION("Attacks of the root on hvcore: a selftest");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,189 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# hvcore dies, in many ways and places: each time Linux goes on, on every LP, hvmod says
+# what happened, takes no more work, and can be unloaded and loaded again.
+. ./tap.sh
+
+attack=/sys/kernel/debug/hvattack
+kinds='panic fail hang overflow index UD PF GP DE machine-check double-fault stack-overflow NMI+UD CR4 nested'
+points='- launch-begin launch-tables launch-vmx launch-entry root-exit hypercall locked child-entry
+	child-exit child-memory root-memory sipi death unload'
+
+# number NAME LIST: the place of a name in a list.
+number() {
+	number_at=0
+	for number_name in $2; do
+		[ "$number_name" != "$1" ] || { echo $number_at; return; }
+		number_at=$((number_at + 1))
+	done
+	bail_out "no $1 in $2"
+}
+
+# word POINT KIND LP: as hvcore's arch/inject.rs has it.
+word() {
+	echo $(($(number "$1" "$points") | $(number "$2" "$kinds") << 8 | ${3:-255} << 16))
+}
+
+command() {
+	echo "$*" >$attack && cat $attack
+}
+
+core_page() {
+	./hvctl info --json | tr ',{}' '\n' | sed -n 's/^ *"core_spa": *\([0-9]*\).*/\1/p'
+}
+
+# Linux is there, on each LP, without hvcore.
+lives() {
+	check "$1: no LP is in VMX operation" ./identity outside
+	check "$1: every LP works" ./work
+}
+
+# dies NAME WORD COMMAND...: the command has hvcore die; `child` names a payload that
+# runs meanwhile, on CPU `cpu`.
+dies() {
+	name=$1 what=$2
+	shift 2
+	log_mark
+	insmod ./hvmod-debug.ko || { not_ok "$name: insmod" "$(dmesg | tail -n 3)"; return; }
+	pid=
+	if [ -n "$child" ]; then
+		taskset -c "${cpu:-0}" ./hvctl run --kernel "$child.elf" --memory 16 --exit-port \
+			</dev/null >/tmp/child.out 2>&1 &
+		pid=$!
+		tries=0
+		until grep -q "${says:-ing}" /tmp/child.out || [ $tries -gt 100 ]; do
+			usleep 50000
+			tries=$((tries + 1))
+		done
+	fi
+	command vmcall 0x1000 "$what" >/dev/null
+	"$@" >/tmp/death.out 2>&1
+	if [ -n "$child" ]; then
+		tries=0
+		while kill -0 $pid 2>/dev/null && [ $tries -lt 100 ]; do
+			usleep 50000
+			tries=$((tries + 1))
+		done
+		check "$name: the child's RUN_VP ends" [ $tries -lt 100 ]
+		kill -KILL $pid 2>/dev/null
+		wait $pid
+		got=$?
+		check "$name: hvctl ends with status 10, and says that hvcore died" sh -c "
+			[ $got = 10 ] && grep -q 'hvcore died' /tmp/child.out || { echo status $got; cat /tmp/child.out; false; }"
+	fi
+	if is_loaded; then
+		check "$name: hvctl info tells" sh -c './hvctl info | grep -q "hvcore died"'
+		check "$name: hvctl log has the reason and the rest" sh -c "
+			./hvctl log | grep -q -e panicked -e 'fault: vector' &&
+			./hvctl log | grep -q '${silent:-called from}'"
+		refused "$name: no new partition" 10 "hvcore died" ./hvctl run --kernel exit.elf --memory 16 --exit-port --timeout 20
+	fi
+	check "$name: the kernel's log tells" log_says 'hvcore died\|leaves VMX operation'
+	lives "$name"
+	if is_loaded; then
+		check "$name: rmmod" unload_hvmod
+	fi
+	tap_said=$(log_since_mark | grep -v 'hvmod: hvcore' | grep -E -A 12 "$complaints")
+	check "$name: the kernel complains of nothing else" [ -z "$tap_said" ]
+	child= cpu= says= silent=
+}
+
+# fails NAME WORD ERRNO: loading fails, and Linux is as before.
+fails() {
+	log_mark
+	refused "$1: insmod is refused" "$3" "" insmod ./hvmod-debug.ko inject_core="$2"
+	is_loaded && bail_out "hvmod is loaded"
+	lives "$1"
+}
+
+insmod ./hvattack.ko || bail_out "hvattack.ko"
+alone=
+[ "$(nproc)" -gt 1 ] || alone=y
+last=$(($(nproc) - 1))
+
+# The production module cannot be told to do any of this.
+load_hvmod
+check "hvmod.ko: the hypercall that tells hvcore to die is an unknown one" [ "$(command vmcall 0x1000 5)" = "1 0 0" ]
+check "hvmod.ko: every LP is in the root partition" ./identity inside
+check "hvmod.ko: rmmod" unload_hvmod
+refused "hvmod.ko: nothing in it fails on demand" 1 "" grep -q -e 'injected panic' -e inject_core ./hvmod.ko
+
+# At launch.
+for lp in 0 $last; do
+	fails "launch, LP $lp, begin, panic" "$(word launch-begin panic $lp)" 5
+	fails "launch, LP $lp, begin, failure" "$(word launch-begin fail $lp)" 5
+	fails "launch, LP $lp, tables, #PF" "$(word launch-tables PF $lp)" 5
+	fails "launch, LP $lp, tables, failure" "$(word launch-tables fail $lp)" 5
+	fails "launch, LP $lp, VMX, #UD" "$(word launch-vmx UD $lp)" 5
+	fails "launch, LP $lp, VMX, failure" "$(word launch-vmx fail $lp)" 5
+	fails "launch, LP $lp, entry, stack overflow" "$(word launch-entry stack-overflow $lp)" 5
+	fails "launch, LP $lp, entry, failure" "$(word launch-entry fail $lp)" 5
+	[ -z "$alone" ] || break
+done
+
+# While the root runs.
+for lp in 0 $last; do
+	dies "root exit, LP $lp, panic" "$(word root-exit panic $lp)" taskset -c $lp ./identity inside
+	dies "hypercall, LP $lp, #GP" "$(word hypercall GP $lp)" taskset -c $lp sh -c "echo vmcall 0 >$attack"
+	[ -z "$alone" ] || break
+done
+dies "hypercall, locks held, overflow" "$(word locked overflow)" sh -c "echo vmcall 14 >$attack"
+dies "hypercall, index out of bounds" "$(word hypercall index)" sh -c "echo vmcall 0 >$attack"
+dies "hypercall, a bit that CR4 does not have" "$(word hypercall CR4)" sh -c "echo vmcall 0 >$attack"
+dies "root exit, stack overflow" "$(word root-exit stack-overflow)" ./identity inside
+dies "root exit, double fault" "$(word root-exit double-fault)" ./identity inside
+dies "root exit, machine check" "$(word root-exit machine-check)" ./identity inside
+dies "root exit, division by zero" "$(word root-exit DE)" ./identity inside
+dies "root exit, NMI, then #UD" "$(word root-exit NMI+UD)" ./identity inside
+silent='leaves VMX operation'
+dies "root exit, #UD, and again in its handler" "$(word root-exit nested)" ./identity inside
+dies "unload, panic" "$(word unload panic)" rmmod hvmod
+
+write_core() {
+	command write $(($(core_page) + 0x3000)) 1
+}
+dies "EPT violation of the root, #PF" "$(word root-memory PF)" write_core
+
+if [ -z "$alone" ]; then
+	# One LP dies with the locks that the other one waits for.
+	contend() {
+		taskset -c 1 sh -c "i=0; while [ \$i -lt 200 ]; do echo vmcall 14 >$attack; i=\$((i + 1)); done" &
+		taskset -c 0 sh -c "i=0; while [ \$i -lt 200 ]; do echo vmcall 14 >$attack; i=\$((i + 1)); done"
+		wait $!
+	}
+	dies "locks held, and another LP waits" $(($(word locked UD) | 100 << 24)) contend
+	cpu1=/sys/devices/system/cpu/cpu1/online
+	dies "SIPI of an LP that comes online, panic" "$(word sipi panic 1)" sh -c "
+		echo 0 >$cpu1; echo 1 >$cpu1 || echo 1 >$cpu1"
+	check "SIPI: the LP is online" [ "$(cat $cpu1)" = 1 ]
+fi
+
+# While a child runs.
+if [ -n "$CHILDREN" ]; then
+	for lp in 0 $last; do
+		child=spin cpu=$lp
+		dies "child entry, LP $lp, #PF" "$(word child-entry PF $lp)" sleep 1
+		child=spin cpu=$lp
+		dies "child exit, LP $lp, panic" "$(word child-exit panic $lp)" sleep 1
+		[ -z "$alone" ] || break
+	done
+	child=spin cpu=$last
+	dies "a child runs, another LP dies" "$(word root-exit panic 0)" taskset -c 0 ./identity inside
+	child=wait
+	dies "a child sleeps, #GP" "$(word root-exit GP)" ./identity inside
+	child=ports
+	dies "EPT violation of a child, #DE" "$(word child-memory DE)" ./hvctl run --kernel nowhere.elf --memory 16
+fi
+
+# And then all is well.
+log_mark
+check "insmod at last" insmod ./hvmod.ko
+check "every LP is in the root partition" ./identity inside
+if [ -n "$CHILDREN" ]; then
+	./hvctl run --kernel exit.elf --memory 16 --exit-port --cmdline value=1 </dev/null >/dev/null 2>&1
+	check "a child runs" [ $? = 3 ]
+fi
+check "rmmod at last" unload_hvmod
+log_clean "the kernel complained of nothing at last"
+rmmod hvattack
+finish

@@ -1,0 +1,145 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Attacks of the root on hvcore: from ring 0 by a kernel module (attack/), by the files that
+# show memory, and from ring 3. docs/threat-model.md lists them by the names of these tests.
+. ./tap.sh
+
+attack=/sys/kernel/debug/hvattack
+
+command() {
+	echo "$*" >$attack && cat $attack
+}
+
+# is NAME WANTED COMMAND: what a command of the attacker comes to.
+is() {
+	is_got=$(command "$3")
+	if [ "$is_got" = "$2" ]; then
+		ok "$1"
+	else
+		not_ok "$1" "$3: wanted '$2', got '$is_got'"
+	fi
+}
+
+value() {
+	./hvctl info --json | tr ',{}' '\n' | sed -n "s/^ *\"$1\": *\\([0-9]*\\).*/\\1/p"
+}
+
+# Of all LPs.
+sum() {
+	value "$1" | { total=0; while read -r one; do total=$((total + one)); done; echo $total; }
+}
+
+insmod ./hvattack.ko || bail_out "hvattack.ko"
+is "without hvmod, a hypercall is an undefined instruction" "trap 6" "vmcall 0"
+load_hvmod
+log_mark
+core=$(value core_spa)
+size=$(value core_size)
+check "hvctl info says where hvcore is" [ "$size" -gt 1000000 ]
+
+# Reading: zeros, and the machine lives.
+reads=$(sum hidden_reads)
+is "hidden: a read through Linux's map gives zero" "0x0" "read $core"
+check "hidden: that is counted" [ "$(sum hidden_reads)" -gt "$reads" ]
+reads=$(sum hidden_reads)
+is "hidden: and the next one" "0x0" "read $core"
+check "hidden: is counted too" [ "$(sum hidden_reads)" -gt "$reads" ]
+is "hidden: a read through another mapping gives zero" "0x0" "vread $((core + 0x5000))"
+# All of hvcore but what it shows on purpose: counters of LPs and 16 pages of log.
+said=$(command "scan $core $size")
+shown=${said%% *}
+check "hidden: all of hvcore reads as zeros, but its log and counters" sh -c "
+	echo '$said'; echo '$said' | grep -q ' 0 faults' && [ $shown -le $((16 + $(nproc))) ] && [ $shown -ge 2 ]"
+check "hidden: each page of it was counted" [ "$(sum hidden_reads)" -ge $((reads + size / 4096 - 16 - $(nproc))) ]
+said=$(command ram)
+check "hidden: a scanner of all memory lives" sh -c "echo '$said' | grep -q '^[1-9][0-9]* pages, 0 faults'"
+va=$(command "va $core")
+check "hidden: /proc/kcore gives zeros" sh -c "[ \"\$(./kcore $va 4096)\" = 'zeros' ]"
+check "hidden: /proc/kcore shows other memory" sh -c "./kcore kernel 4096 | grep -q other"
+if dd if=/dev/mem of=/tmp/mem bs=4096 skip=$((core / 4096)) count=1 2>/dev/null; then
+	check "hidden: /dev/mem gives zeros" sh -c "[ \"\$(tr -d '\\000' </tmp/mem | wc -c)\" = 0 ]"
+else
+	check "hidden: /dev/mem is refused" true
+fi
+
+# Writing: refused, counted, logged with the culprit's place.
+for way in write vwrite; do
+	writes=$(sum denied)
+	is "hidden: $way is a fault that the writer survives" "fault" "$way $((core + 0x3000)) 0x4141414141414141"
+	check "hidden: $way is counted" [ "$(sum denied)" -gt "$writes" ]
+done
+is "hidden: what was written is not there" "0x0" "read $((core + 0x3000))"
+check "hidden: hvcore's log has the writer" sh -c "./hvctl log | grep -q 'denied: write of the root to 0x.* at 0xffff'"
+check "hidden: hvctl info has the writer" sh -c "./hvctl info | grep -q 'write refused was at 0xffff'"
+is "hidden: hvcore's code cannot be written" "fault" "write $((core + 0x8000)) 0xcccccccccccccccc"
+log_page=$((core + size - 4096))
+is "hidden: hvcore's last page cannot be written" "fault" "write $log_page 1"
+check "the kernel's log is quiet about all this" sh -c '! dmesg | grep -q "non-canonical address"'
+
+# What belongs to VMX is not the root's.
+for msr in 0x480 0x481 0x486 0x48b 0x48c 0x491; do
+	is "MSR: RDMSR of $msr of VMX is #GP" "trap 13" "run rdmsr $msr"
+done
+is "MSR: WRMSR of IA32_FEATURE_CONTROL is #GP" "trap 13" "run wrmsr 0x3a 0"
+is "MSR: one outside of the bitmap is #GP" "trap 13" "run rdmsr 0x40000000"
+is "MSR: writing one outside of the bitmap is #GP" "trap 13" "run wrmsr 0xbfffffff 1"
+for one in vmxon vmxoff vmclear vmptrld vmptrst vmread vmwrite vmlaunch vmresume invept invvpid vmfunc getsec; do
+	is "instruction: $one is #UD" "trap 6" "run $one $core"
+done
+is "instruction: INVD throws nothing away" "ok 0x0" "run invd"
+is "instruction: XSETBV without x87 is #GP" "trap 13" "run xsetbv 0 0"
+is "instruction: XSETBV of bits that are not there is #GP" "trap 13" "run xsetbv 0 0xffffffffffffffff"
+is "instruction: XSETBV of XCR1 is #GP" "trap 13" "run xsetbv 1 1"
+is "CR4: VMXE can be set, and means nothing" "ok 0x0" "run cr4 0x2000"
+is "CR4: VMXON after that is #UD all the same" "trap 6" "run vmxon $core"
+check "every LP is in the root partition" ./identity inside
+
+# Hypercalls, forged.
+check "ring 3: VMCALL is SIGILL" ./vmcall_user
+is "hypercall: an unknown number" "1 0 0" "vmcall 0xffffffffffffffff"
+is "hypercall: deposit of hvcore's own memory as a list" "2 0 0" "vmcall 2 0 $core 1"
+is "hypercall: deposit of a list outside of memory" "2 0 0" "vmcall 2 0 0xfffffffffffff000 1"
+is "hypercall: deposit of a list that wraps" "2 0 0" "vmcall 2 0 $((core + 4088)) 512"
+is "hypercall: deposit of more than a list" "2 0 0" "vmcall 2 0 $core 513"
+is "hypercall: a partition that is not there" "3 0 0" "vmcall 2 64 $core 1"
+is "hypercall: a partition far outside" "3 0 0" "vmcall 5 0xffffffffffffffff"
+is "hypercall: hvcore's own pool does not come back" "2 0 0" "vmcall 3 0 $core 1"
+is "hypercall: a VP of no partition" "3 0 0" "vmcall 9 1 0"
+partition=$(command "vmcall 4")
+partition=${partition#0 }
+partition=${partition%% *}
+check "hypercall: a partition" [ "$partition" -ge 1 ]
+is "hypercall: unloading while it lives" "7 0 0" "vmcall 1"
+is "hypercall: deposit with hvcore as the list" "2 0 0" "vmcall 2 $partition $core 1"
+is "hypercall: withdraw into hvcore" "2 0 0" "vmcall 3 $partition $core 1"
+is "hypercall: map with hvcore as the list" "$(command "vmcall 6 $partition 0 $core 1 3")" "vmcall 6 $partition 0 $core 1 3"
+is "hypercall: map above all GPAs" "2 0 0" "vmcall 6 $partition 0xfffffffffff00000 $core 512 3"
+is "hypercall: map with unknown flags" "2 0 0" "vmcall 6 $partition 0 $core 1 0x80"
+is "hypercall: unmap that wraps" "2 0 0" "vmcall 7 $partition 0xfffffffffffff000 2"
+is "hypercall: unmap of the APIC's page" "2 0 0" "vmcall 7 $partition 0xfee00000 1"
+is "hypercall: a VP whose page is hvcore's" "$(command "vmcall 8 $partition 0 $core")" "vmcall 8 $partition 0 $core"
+is "hypercall: a VP with a number too large" "2 0 0" "vmcall 8 $partition 64 0x1000"
+is "hypercall: destroy" "0 0 0" "vmcall 5 $partition"
+is "hypercall: a destroyed partition makes no VP" "11 0 0" "vmcall 8 $partition 0 0x1000"
+is "hypercall: nothing of it is left" "0 0 0" "vmcall 3 $partition $((4096 * 4096)) 1"
+is "hypercall: and its number is free" "3 0 0" "vmcall 5 $partition"
+
+count=6000
+[ -z "$SOAK" ] || count=1000000
+for seed in 1 2; do
+	said=$(command "fuzz $seed $((count / 2))")
+	echo "$said" | sed 's/^/# /'
+	check "fuzz: random hypercalls on all LPs, seed $seed" sh -c "
+		echo '$said'; echo '$said' | grep -q 'traps 0, partitions left 0' &&
+		echo '$said' | awk '/pages hidden/ { for (i = 1; i < NF; i++) if (\$i == \"hidden\") exit !(\$(i + 1) == \$(i + 3)) }'"
+done
+check "fuzz: hvcore lives, and every LP is in the root partition" ./identity inside
+if [ -n "$CHILDREN" ]; then
+	./hvctl run --kernel exit.elf --memory 16 --exit-port --cmdline value=1 </dev/null >/tmp/out 2>&1
+	check "a child runs after all this" [ $? = 3 ]
+fi
+check "every LP works" ./work
+log_clean "the kernel complained of nothing"
+check "rmmod" unload_hvmod
+check "the pages are Linux's again" sh -c "rmmod hvattack && insmod ./hvattack.ko && rmmod hvattack"
+finish
