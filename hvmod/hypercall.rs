@@ -277,11 +277,17 @@ fn call(call: Call, arguments: [u64; 5]) -> (Status, u64) {
 #[inline]
 fn status_of(answer: &Answer) -> Status {
     let status = Status::from_raw(answer.status).unwrap_or(Status::CoreDead);
-    if status == Status::CoreDead && !DEAD.xchg(true, Relaxed) {
-        // What there is to do about it cannot be done here.
-        ticker::hurry();
+    if status == Status::CoreDead {
+        note_death();
     }
     status
+}
+
+/// hvcore said that it is dead. What there is to do about it cannot be done here.
+pub(crate) fn note_death() {
+    if !DEAD.xchg(true, Relaxed) {
+        ticker::hurry();
+    }
 }
 
 /// Calls until hvcore wants neither other LPs to pass by nor memory of its own, and `again` does

@@ -264,8 +264,15 @@ impl Hotplug for Launched {
         let Some(core) = loaded::get() else {
             return Ok(());
         };
+        if !hypercall::core_alive() {
+            return Ok(());
+        }
         match enter(&core, cpu) {
             Ok(()) => Ok(()),
+            Err(Failure::Core(outcome)) if outcome.status == Status::CoreDead as u64 => {
+                hypercall::note_death();
+                Ok(())
+            }
             Err(failure) => {
                 core_log::forward(&core);
                 pr_err!("CPU {cpu} cannot join the root partition and stays offline\n");

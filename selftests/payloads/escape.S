@@ -153,8 +153,9 @@ main:
 	cmp	$0x756e6547, %ebx
 	CHECK	e, "code: CPUID over the end of a page, made just before"
 	movl	$0xc3300f90, pages + 4094
+	mov	$pages + 4094, %ebx
 	mov	$0x480, %ecx
-	TRY	13, "code: and WRMSR in its place is #GP", call *%edx
+	TRY	13, "code: and WRMSR in its place is #GP", call *%ebx
 	EXIT	0
 
 	.balign	16

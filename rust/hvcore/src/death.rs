@@ -96,7 +96,7 @@ pub fn follow() -> ! {
 
 impl Failed {
     /// hvcore died.
-    const DEAD: Self = Self { status: Status::CoreDead as u64, detail: 0 };
+    pub const DEAD: Self = Self { status: Status::CoreDead as u64, detail: 0 };
 }
 
 #[cfg(hvcore_image)]

@@ -8,6 +8,7 @@ use crate::arch::lock::SpinLock;
 use crate::arch::lp::{self, Continue, Lp, LpPages, Native};
 use crate::arch::vmcs::{self, control, SegmentFields};
 use crate::arch::{insn, msr, public, root_memory, tables};
+use crate::death;
 use crate::machine::{self, config};
 use crate::mem::frame::Frame;
 use crate::policy::cr::Policy;
@@ -48,6 +49,9 @@ fn prepare(info_spa: u64, index: u32, go_on: Continue) -> Result<&'static mut Lp
     #[cfg(hvcore_inject)]
     crate::arch::inject::arm(info.inject);
     inject!(index, LaunchBegin);
+    if death::is_dead() {
+        return Err(Failed::DEAD);
+    }
     let caps = Caps::read().map_err(unsupported)?;
     if go_on.cr4 & CR4_FRED != 0 {
         return Err(unsupported(Missing::Feature));
