@@ -291,12 +291,11 @@ impl Ept {
         Ok(node)
     }
 
-    /// Has the root see `shown`, read-only, in place of a page that it may not use; and if that is
-    /// another page, nothing at all before [`blink`](Ept::blink).
-    pub fn hide(&mut self, claim: &Claimed, shown: Spa, pool: &mut Pool) -> Result<(), Missing> {
-        let page = claim.page().spa();
-        let access = if shown == page { Access::READ } else { Access::NONE };
-        self.replace(page, Leaf { spa: shown.raw(), access, ..SMALL }, pool)
+    /// Has the root see `blank` in place of a page that it may not use; not even that before
+    /// [`blink`](Ept::blink).
+    pub fn hide(&mut self, claim: &Claimed, blank: Spa, pool: &mut Pool) -> Result<(), Missing> {
+        let leaf = Leaf { spa: blank.raw(), access: Access::NONE, ..SMALL };
+        self.replace(claim.page().spa(), leaf, pool)
     }
 
     /// Lets the root read `blank` at `spa`, or has it exit there, if that is what it sees there.

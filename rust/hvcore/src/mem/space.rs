@@ -87,9 +87,13 @@ impl Memory {
         for spa in setup.block.clone().step_by(PAGE_SIZE as usize) {
             let page = owners.page(spa).ok_or(NoRoom)?;
             let claim = owners.claim(page, &mut pool)?;
-            let shown = if setup.public.contains(&spa) { page.spa() } else { blank };
             // Its tokens were adopted before there were owners.
-            ept.hide(&claim, shown, &mut pool)?;
+            if setup.public.contains(&spa) {
+                ept.hide(&claim, page.spa(), &mut pool)?;
+                ept.blink(Gpa::new(spa).ok_or(NoRoom)?, page.spa(), Access::READ, &mut pool);
+            } else {
+                ept.hide(&claim, blank, &mut pool)?;
+            }
         }
         Ok(Memory { pool, owners, ept, blank, seen: [None; SEEN_MAX], apic })
     }

@@ -15,7 +15,7 @@ use super::mtrr::{MtrrState, VARIABLE_MAX};
 use super::owner::{Child, Owner, Refused};
 use super::pool::host_pool;
 use super::rng::Rng;
-use super::space::{MapFailed, Memory, Setup, Space, Wish};
+use super::space::{MapFailed, Memory, Retry, Setup, Space, Wish};
 
 const CAPS: EptCaps = EptCaps { one_gib: true, two_mib: true, access_dirty: true };
 /// RAM of the tests: 8 MiB at 0.
@@ -469,4 +469,48 @@ fn all_sequences_on_a_small_machine() {
         }
         world.end();
     }
+}
+
+/// Looks at hidden pages are zeros, and told; writes are refused; devices are mapped when used, and
+/// when there is no memory left for their tables that is the root's trouble alone.
+#[test]
+fn looks_at_hidden_pages() {
+    let mut world = World::new(0, 60);
+    let gpa = |n: u64| Gpa::new(n * PAGE_SIZE).unwrap();
+    let write = Access { read: false, write: true, execute: false };
+    let execute = Access { read: false, write: false, execute: true };
+    for n in BLOCK.start..PUBLIC {
+        let page = world.page(n);
+        assert_eq!(world.memory.root_sees(page).1, Access::NONE);
+        for refused in [write, execute] {
+            assert_eq!(world.memory.retry(gpa(n), refused), Retry::Denied);
+        }
+        assert_eq!(world.memory.retry(gpa(n), Access::READ), Retry::Hidden);
+        let (_, access) = world.memory.root_sees(page);
+        assert_eq!(access, Access::READ);
+
+        // Another LP was faster.
+        assert_eq!(world.memory.retry(gpa(n), Access::READ), Retry::Again);
+        assert_eq!(world.memory.retry(gpa(n), write), Retry::Denied);
+    }
+    assert!(world.memory.look_away());
+    assert!(!world.memory.look_away());
+    for n in BLOCK.start..PUBLIC {
+        assert_eq!(world.memory.root_sees(world.page(n)).1, Access::NONE);
+    }
+    assert_eq!(world.memory.retry(gpa(PUBLIC), write), Retry::Denied);
+    assert_eq!(world.memory.retry(gpa(PUBLIC), Access::READ), Retry::Again);
+    assert_eq!(world.memory.retry(gpa(600), write), Retry::Again);
+
+    // A page that was looked at, and is given back, stays the root's.
+    let claim = world.memory.claim(600 * PAGE_SIZE).unwrap();
+    assert_eq!(world.memory.retry(gpa(600), Access::READ), Retry::Hidden);
+    world.memory.cancel(claim);
+    world.memory.look_away();
+    assert_eq!(world.memory.root_sees(world.page(600)), (600 * PAGE_SIZE, Access::ALL));
+
+    let mut devices = (1..1 << 20).map(|n| Gpa::new(n << 39));
+    let first = devices.find_map(|at| Some(world.memory.retry(at?, Access::READ)));
+    assert_eq!(first, Some(Retry::Again));
+    assert!(devices.flatten().any(|at| world.memory.retry(at, Access::READ) == Retry::Denied));
 }
