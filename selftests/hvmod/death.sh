@@ -7,7 +7,7 @@
 attack=/sys/kernel/debug/hvattack
 kinds='panic fail hang overflow index UD PF GP DE machine-check double-fault stack-overflow NMI+UD CR4 nested'
 points='- launch-begin launch-tables launch-vmx launch-entry root-exit hypercall locked child-entry
-	child-exit child-memory root-memory sipi death unload'
+	child-exit child-memory root-memory sipi death unload unexpected'
 
 # number NAME LIST: the place of a name in a list.
 number() {
@@ -173,6 +173,22 @@ if [ -n "$CHILDREN" ]; then
 	dies "a child sleeps, #GP" "$(word root-exit GP)" ./identity inside
 	child=ports
 	dies "EPT violation of a child, #DE" "$(word child-memory DE)" ./hvctl run --kernel nowhere.elf --memory 16
+fi
+
+# An exit that cannot be is not hvcore's death, but that partition's alone.
+if [ -n "$CHILDREN" ]; then
+	insmod ./hvmod-debug.ko
+	./hvctl run --kernel spin.elf --memory 16 </dev/null >/tmp/one 2>&1 & one=$!
+	sleep 1
+	command vmcall 0x1000 "$(word unexpected panic)" >/dev/null
+	wait $one
+	check "an exit that cannot be: the run ends with status 10" [ $? = 10 ]
+	check "an exit that cannot be: hvcore's log has it" sh -c "
+		./hvctl log | grep -q 'partition .* is stopped: exit'"
+	check "an exit that cannot be: hvcore lives" ./identity inside
+	./hvctl run --kernel exit.elf --memory 16 --exit-port --cmdline value=1 </dev/null >/dev/null 2>&1
+	check "an exit that cannot be: the next child runs" [ $? = 3 ]
+	check "an exit that cannot be: rmmod" unload_hvmod
 fi
 
 # And then all is well.

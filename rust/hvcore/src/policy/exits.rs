@@ -94,12 +94,12 @@ mod tests {
     fn each_exit_reason_has_an_outcome() {
         use Answer::*;
         let table = [
-            (0..=0, Exception),         // exception or NMI
-            (1..=1, Interrupted),       // external interrupt
-            (2..=2, TripleFault),       //
-            (3..=3, Init),              //
-            (4..=6, Unexpected),        // SIPI (no VP waits for it in hardware), SMI
-            (7..=8, Look),              // interrupt window, NMI window
+            (0..=0, Exception),   // exception or NMI
+            (1..=1, Interrupted), // external interrupt
+            (2..=2, TripleFault), //
+            (3..=3, Init),        //
+            (4..=6, Unexpected),  // SIPI (no VP waits for it in hardware), SMI
+            (7..=8, Look),        // interrupt window, NMI window
             (9..=9, TaskSwitch),
             (10..=10, Cpuid),           //
             (11..=11, Undefined),       // GETSEC
