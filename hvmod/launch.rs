@@ -293,8 +293,10 @@ impl Hotplug for Launched {
 impl Events for Launched {
     fn going_down() {
         // Firmware and a kernel started by kexec expect processors outside VMX operation. They
-        // would live with hvcore beneath them, but nobody would take it away.
+        // would live with hvcore beneath them, but nobody would take it away. One that is offline
+        // is in wait-for-SIPI, and would start in hvcore when that kernel wakes it.
         hypercall::destroy_all();
+        wake_offline();
         let _lock = HotplugLock::new();
         for lp in 0..lps::count() {
             if lps::cpu_of(lp).is_some_and(cpu::is_online) {
