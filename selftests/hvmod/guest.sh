@@ -97,7 +97,8 @@ apart() {
 # What the guest of `apart` says.
 joined() {
 	alone=$out
-	out=$out.$1 status=$(cat $out.$1.status)
+	out=$out.$1
+	status=$(cat $out.status)
 	what="round $round: two at once, $1 MiB"
 	ends "the guest powers off" 0 && said_right "$1"
 	out=$alone
