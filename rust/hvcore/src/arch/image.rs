@@ -107,7 +107,7 @@ global_asm!(
 
 /// The free pages of the block, as tokens. Called once, by the first LP.
 pub fn initial_pool(info: &CoreInfo) -> Pool {
-    let mut pool = Pool::new();
+    let mut pool = Pool::empty();
     for number in 0..info.pool_pages {
         let spa = info.pool_spa + number * hvabi::PAGE_SIZE as u64;
         // SAFETY: hvmod reserved the pages for hvcore and uses them for nothing else; each is

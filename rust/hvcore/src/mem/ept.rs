@@ -211,8 +211,8 @@ impl Ept {
         0
     }
 
-    /// Maps what `next` gives, which are pages of that size, from `gpa` on: `count` of them, or as
-    /// many as there are entries left in one table. `done` is counted up for each, and tells how
+    /// Maps what `next` gives, which are pages of that size, from `gpa` on: `left` of them, or as
+    /// many as there are entries left in one table. `left` is counted down for each, and tells how
     /// far it came also on an error; what `next` gave is always mapped.
     pub fn fill<E: From<MapError>>(
         &mut self,
@@ -220,8 +220,7 @@ impl Ept {
         size: Size,
         access: Access,
         pool: &mut Pool,
-        count: usize,
-        done: &mut usize,
+        left: &mut usize,
         mut next: impl FnMut() -> Result<Grant, E>,
     ) -> Result<(), E> {
         if !size.aligns(gpa.raw()) || !self.caps.allows(size) {
@@ -230,7 +229,7 @@ impl Ept {
         pool.reserve(self.tables_needed(gpa, size)?).map_err(MapError::from)?;
         let node = self.descend(gpa.raw(), size.level(), pool).map_err(MapError::from)?;
         let first = index(gpa.raw(), size.level());
-        for i in (first..WORDS).take(count) {
+        for i in (first..WORDS).take(*left) {
             if node.get(i) != 0 {
                 return Err(MapError::Exists.into());
             }
@@ -238,7 +237,7 @@ impl Ept {
             debug_assert!(grant.size() == size);
             let (spa, kind) = (grant.spa().raw(), MemType::WriteBack);
             node.set(i, Leaf { gpa: 0, spa, size, access, kind }.word());
-            *done += 1;
+            *left -= 1;
         }
         Ok(())
     }

@@ -88,7 +88,7 @@ fn identity_on_demand() {
     let bar = at((5 << 30) + 0x1234).unwrap();
     assert_eq!((bar.size, bar.gpa, bar.spa), (Size::G1, 5 << 30, 5 << 30));
     assert_eq!(at((5 << 30) + 0x1234), None);
-    let mut empty = Pool::new();
+    let mut empty = Pool::empty();
     let far = e.map_identity_at(gpa(1 << 40), &mtrrs(), &mut empty);
     assert_eq!(far, Err(Missing(1)));
 }

@@ -34,7 +34,7 @@ fn page(owners: &Owners, number: u64) -> Page {
 
 /// The frame of a claimed page, as if all LPs had passed.
 fn frame(claim: Claimed) -> Frame {
-    let mut pool = Pool::new();
+    let mut pool = Pool::empty();
     pool.admit([claim].into_iter(), 1);
     assert!(pool.pop().is_none());
     pool.settle(1);

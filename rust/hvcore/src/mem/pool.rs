@@ -62,7 +62,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    pub const fn new() -> Pool {
+    pub const fn empty() -> Pool {
         Pool {
             free: List { head: None, len: 0 },
             retired: List { head: None, len: 0 },
@@ -157,7 +157,7 @@ impl Pool {
 /// A pool with the pages `first` to `first + count - 1` of the tests' RAM.
 #[cfg(not(hvcore_image))]
 pub fn host_pool(first: u64, count: u64) -> Pool {
-    let mut pool = Pool::new();
+    let mut pool = Pool::empty();
     for number in (first..first + count).rev() {
         pool.push(super::frame::host_frame(number));
     }

@@ -314,7 +314,7 @@ pub struct Space {
 
 impl Space {
     pub const fn new(child: Child) -> Space {
-        Space { child, pool: Pool::new(), ept: None, since: 0 }
+        Space { child, pool: Pool::empty(), ept: None, since: 0 }
     }
 
     pub fn child(&self) -> Child {
@@ -339,7 +339,7 @@ impl Space {
         let ept = self.ept.as_mut().ok_or(MapError::Invalid)?;
         let access = Access { read: true, write: true, execute: false };
         let lent = || Ok::<_, MapError>(Grant::lent(&memory.apic));
-        ept.fill(gpa, Size::K4, access, &mut self.pool, 1, &mut 0, lent)
+        ept.fill(gpa, Size::K4, access, &mut self.pool, &mut 1, lent)
     }
 
     /// Where the child's page at `gpa` lies.
@@ -384,12 +384,14 @@ impl Space {
         while *done < count {
             let at = wish.gpa.add(*done as u64 * size.bytes()).ok_or(MapError::Invalid)?;
             let mut item = *done;
-            let left = count - item;
-            ept.fill(at, size, access, &mut self.pool, left, done, || {
+            let mut left = count - item;
+            let filled = ept.fill(at, size, access, &mut self.pool, &mut left, || {
                 let spa = spa(item);
                 item += 1;
                 Ok::<_, MapFailed>(memory.grant(spa, size, private, self.child)?)
-            })?;
+            });
+            *done = count - left;
+            filled?;
         }
         Ok(())
     }
