@@ -22,6 +22,10 @@ pub(super) fn read_bytes(address: usize, bytes: &mut [u8]) -> Result {
 
 /// A cleared buffer of `size` bytes.
 pub(super) fn buffer(size: usize) -> Result<KVVec<u8>> {
+    // Linux has no larger ones, and complains to its log when asked.
+    if size > i32::MAX as usize {
+        return Err(ENOMEM);
+    }
     let mut buffer = KVVec::new();
     buffer.resize(size, 0, GFP_KERNEL)?;
     Ok(buffer)

@@ -320,6 +320,9 @@ static void states(void)
 	bitmap.page_count = 1;
 	bitmap.access_type = MSHV_GPAP_ACCESS_TYPE_COUNT;
 	fails(p.fd, MSHV_GET_GPAP_ACCESS_BITMAP, &bitmap, EINVAL, "GET_GPAP_ACCESS_BITMAP of an unknown type");
+	bitmap.access_type = MSHV_GPAP_ACCESS_TYPE_DIRTY;
+	bitmap.page_count = 1ULL << 36;
+	fails(p.fd, MSHV_GET_GPAP_ACCESS_BITMAP, &bitmap, ENOMEM, "GET_GPAP_ACCESS_BITMAP of 2^36 pages");
 	munmap(page, PAGE);
 }
 
