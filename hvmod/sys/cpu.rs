@@ -198,8 +198,8 @@ fn setup(
             kind,
             name.as_char_ptr(),
             false,
-            startup.map(|function| function as _),
-            teardown.map(|function| function as _),
+            startup.map(|function| function as unsafe extern "C" fn(u32) -> c_int),
+            teardown.map(|function| function as unsafe extern "C" fn(u32) -> c_int),
             false,
         )
     };
