@@ -44,6 +44,8 @@ impl Signals {
 pub struct Attachment<'a> {
     pub machine: &'a Machine,
     pub input: Option<File>,
+    /// The input is a terminal, in raw mode.
+    pub terminal: bool,
     /// Readable when the guest takes input again.
     pub drained: EventFd,
     pub signals: Signals,
@@ -139,24 +141,26 @@ impl Attachment<'_> {
                 let _ = self.drained.read();
                 pending.pass(self.machine.serial());
             }
-            if input && self.read(&mut pending) {
-                return Ok(Outcome::Stopped(Stopper::EscapeKey));
+            if input {
+                if let Some(stopper) = self.read(&mut pending) {
+                    return Ok(Outcome::Stopped(stopper));
+                }
             }
         }
     }
 
-    /// Reads input; whether the escape key was in it.
-    fn read(&mut self, pending: &mut Pending) -> bool {
-        let Some(input) = &mut self.input else {
-            return false;
-        };
+    /// Reads input; what ends the run, if something in it does.
+    fn read(&mut self, pending: &mut Pending) -> Option<Stopper> {
+        let input = self.input.as_mut()?;
         let mut buffer = [0; 256];
         match input.read(&mut buffer) {
+            // A terminal has no end but that it is gone; the signal of it goes to the shell.
+            Ok(0) if self.terminal => return Some(Stopper::Signal(Signal::SIGHUP as i32)),
             Ok(0) => self.input = None,
             Ok(count) => {
                 let escaped = pending.add(&buffer[..count], self.escape);
                 pending.pass(self.machine.serial());
-                return escaped;
+                return escaped.then_some(Stopper::EscapeKey);
             }
             Err(cause)
                 if matches!(
@@ -168,7 +172,7 @@ impl Attachment<'_> {
                 self.input = None;
             }
         }
-        false
+        None
     }
 }
 
@@ -225,6 +229,7 @@ mod tests {
             Attachment {
                 machine: &self.machine,
                 input: Some(self.near),
+                terminal: true,
                 drained: self.drained,
                 signals: Signals::block().unwrap(),
                 escape,
@@ -268,6 +273,7 @@ mod tests {
             let attachment = Attachment {
                 machine: &machine,
                 input: Some(near),
+                terminal: false,
                 drained,
                 signals: Signals::block().unwrap(),
                 escape: None,
@@ -275,6 +281,28 @@ mod tests {
             };
             assert_eq!(attachment.wait().unwrap(), Outcome::PowerOff);
         });
+    }
+
+    #[test]
+    fn a_terminal_that_is_gone_ends_it() {
+        let Bench {
+            machine,
+            drained,
+            near,
+            far,
+        } = bench();
+        drop(far);
+        let attachment = Attachment {
+            machine: &machine,
+            input: Some(near),
+            terminal: true,
+            drained,
+            signals: Signals::block().unwrap(),
+            escape: None,
+            timeout: Some(Duration::from_secs(60)),
+        };
+        let gone = Outcome::Stopped(Stopper::Signal(Signal::SIGHUP as i32));
+        assert_eq!(attachment.wait().unwrap(), gone);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod devices;
 mod preflight;
 mod terminal;
 
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -82,6 +83,16 @@ fn run(args: &args::Run) -> Result<Outcome> {
     let console = console::open(&args.console)?;
     // From here on the signals wait for us, in every thread.
     let signals = attach::Signals::block()?;
+    let raw = match &console.input {
+        Some(input) if console.is_terminal => terminal::Raw::enter(input.as_fd_owner())?,
+        _ => None,
+    };
+    // In one piece, and before the guest has anything to say.
+    if raw.is_some() && args.escape.0.is_some() {
+        let hint = format!("hvctl: {} ends the run\n", args.escape);
+        // Nobody to read it is no reason not to run.
+        let _ = io::stderr().write_all(hint.as_bytes());
+    }
     let vm = Vm::start(
         device,
         &config,
@@ -92,14 +103,7 @@ fn run(args: &args::Run) -> Result<Outcome> {
         },
     )?;
     control::serve(listener, control::Run::new(vm.machine(), balloon)).context("a thread")?;
-    let raw = match &console.input {
-        Some(input) if console.is_terminal => terminal::Raw::enter(input.as_fd_owner())?,
-        _ => None,
-    };
     confine::thread(confine::Thread::Main);
-    if raw.is_some() && args.escape.0.is_some() {
-        eprintln!("hvctl: {} ends the run", args.escape);
-    }
     let escape = if raw.is_some() { args.escape.0 } else { None };
     let ended = attach::Attachment {
         machine: vm.machine(),
@@ -108,6 +112,7 @@ fn run(args: &args::Run) -> Result<Outcome> {
             .input
             .filter(|_| raw.is_some() || !console.is_terminal)
             .map(console::Input::into_file),
+        terminal: raw.is_some(),
         drained,
         signals,
         escape,
