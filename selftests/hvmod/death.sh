@@ -176,7 +176,7 @@ if [ -n "$CHILDREN" ]; then
 	dies "a child runs, another LP dies" "$(word root-exit panic 0)" taskset -c 0 ./identity inside
 	child=wait
 	dies "a child sleeps, #GP" "$(word root-exit GP)" ./identity inside
-	child=ports
+	child=spin
 	dies "EPT violation of a child, #DE" "$(word child-memory DE)" ./hvctl run --kernel nowhere.elf --memory 16
 fi
 
