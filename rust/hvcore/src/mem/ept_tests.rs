@@ -2,10 +2,9 @@
 
 //! EPT against a map of pages that is too simple to be wrong.
 
-use std::collections::BTreeMap;
-
 use super::addr::{Gpa, GpaRange, Size, Spa, PAGE_SIZE};
 use super::ept::{Access, Ept, EptCaps, Leaf, MapError};
+use super::ept_model::Both;
 use super::frame::host_frame;
 use super::mtrr::{MemType, MtrrState, VARIABLE_MAX};
 use super::owner::Returned;
@@ -184,91 +183,16 @@ fn draining_stops_at_its_budget() {
     conserved(&pool, 65);
 }
 
-/// What each guest page of the window is mapped to.
-type Model = BTreeMap<u64, (u64, Access)>;
-
-const WINDOW: u64 = 4 << 21;
-
-fn compare(e: &Ept, base: u64, model: &Model, what: &str) {
-    for at in (0..WINDOW).step_by(PAGE_SIZE as usize) {
-        let leaf = e.lookup(gpa(base + at));
-        let have = leaf.map(|l| (l.translate(gpa(base + at)), l.access));
-        assert_eq!(have, model.get(&at).copied(), "{what}: {at:#x}");
-    }
-}
-
 #[test]
 fn random_sequences() {
     for seed in 0..60 {
         let mut rng = Rng::new(seed);
-        let base = [0, 0x3fc0_0000, 0x7f_ffc0_0000][rng.below(3) as usize];
-        let total = 3 + rng.below(12) as usize;
-        let mut pool = host_pool(2, total as u64);
-        let mut e = ept(FULL);
-        let mut model = Model::new();
-        for step in 0..60 {
-            let access =
-                Access { read: true, write: rng.below(2) == 0, execute: rng.below(2) == 0 };
-            let size = if rng.below(2) == 0 { Size::K4 } else { Size::M2 };
-            let at = size.floor(rng.below(WINDOW));
-            let to = size.floor(rng.below(1 << 40));
-            let pages = (at..at + size.bytes()).step_by(PAGE_SIZE as usize);
-            let free = pool.len();
-            match rng.below(4) {
-                0 | 1 => {
-                    let done = e.map(gpa(base + at), spa(to), size, access, WB, &mut pool);
-                    let taken = pages.clone().any(|p| model.contains_key(&p));
-                    match done {
-                        Ok(()) => {
-                            assert!(!taken);
-                            model.extend(pages.map(|p| (p, (to + p - at, access))));
-                        }
-                        Err(MapError::Exists) => assert!(taken),
-                        Err(MapError::NoMemory(Missing(n))) => {
-                            assert!(n >= 1 && pool.len() == free);
-                        }
-                        Err(MapError::Invalid) => panic!(),
-                    }
-                }
-                2 => {
-                    let count = 1 + rng.below((WINDOW - at) / PAGE_SIZE);
-                    let end = at + count * PAGE_SIZE;
-                    let mut seen = Model::new();
-                    let range = GpaRange::new(base + at, count).unwrap();
-                    let done = e.unmap(range, &mut pool, step, |leaf, _| {
-                        for offset in (0..leaf.size.bytes()).step_by(PAGE_SIZE as usize) {
-                            let page = (leaf.gpa - base + offset, (leaf.spa + offset, leaf.access));
-                            assert!(seen.insert(page.0, page.1).is_none());
-                        }
-                    });
-                    if done.is_ok() {
-                        let behind = model.split_off(&at);
-                        let (gone, rest) = behind.into_iter().partition(|(p, _)| *p < end);
-                        assert_eq!(seen, gone, "seed {seed}");
-                        model.extend::<Model>(rest);
-                    }
-                }
-                _ => {
-                    let at = Size::K4.floor(at);
-                    let to = Size::K4.floor(to);
-                    let cost = e.split_cost(gpa(base + at));
-                    let leaf = Leaf { access, ..blank(to) };
-                    let done = e.replace(spa(base + at), leaf, &mut pool);
-                    assert_eq!(done.is_ok(), cost <= free);
-                    if done.is_ok() {
-                        model.insert(at, (to, access));
-                    }
-                }
-            }
-            compare(&e, base, &model, &format!("seed {seed} step {step}"));
-            if rng.below(3) == 0 {
-                pool.settle(u64::MAX);
-            }
+        let mut below = |n| rng.below(n);
+        let mut both = Both::new(&mut below);
+        for _ in 0..60 {
+            both.step(&mut below);
+            both.compare();
         }
-        let mut left = 0;
-        assert!(e.drain(u64::MAX, &mut pool, 1, |leaf, _| left += leaf.size.pages()));
-        e.free(&mut pool, 1);
-        assert_eq!(left, model.len() as u64);
-        conserved(&pool, total + 1);
+        both.end();
     }
 }

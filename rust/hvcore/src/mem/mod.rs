@@ -20,6 +20,11 @@ pub mod owner;
 pub mod pool;
 pub mod space;
 
+#[cfg(not(hvcore_image))]
+pub mod ept_model;
+#[cfg(not(hvcore_image))]
+pub mod world;
+
 #[cfg(test)]
 mod ept_tests;
 #[cfg(test)]
