@@ -8,11 +8,11 @@ use crate::{
     hypercall,
     loader::Core,
     lps, mshv, requirements,
-    sys::uapi::{Caps, Info, LpInfo, PartitionInfo, ReadLog, Record, VpInfo},
+    sys::uapi::{Caps, Info, LpInfo, PartitionInfo, PrivateMemory, ReadLog, Record, VpInfo},
 };
 use core::mem::size_of;
 use kernel::{
-    ioctl::{_IOC_SIZE, _IOR, _IOWR},
+    ioctl::{_IOC_SIZE, _IOR, _IOW, _IOWR},
     prelude::*,
     uaccess::{UserPtr, UserSlice},
 };
@@ -35,6 +35,11 @@ const CAP_LOG: u64 = 1 << 1;
 const CAP_CHILDREN: u64 = 1 << 2;
 /// `HVMOD_CAP_VP_INFO`.
 const CAP_VP_INFO: u64 = 1 << 3;
+/// `HVMOD_CAP_PRIVATE`.
+const CAP_PRIVATE: u64 = 1 << 8;
+
+/// `HVMOD_SET_PRIVATE_MEMORY`, a call on a partition.
+pub(crate) const SET_PRIVATE_MEMORY: u32 = _IOW::<PrivateMemory>(TYPE, 0x20);
 
 /// A call of [`TYPE`].
 pub(crate) fn ioctl(core: &Core, cmd: u32, arg: usize) -> Result<isize> {
@@ -70,7 +75,7 @@ fn caps() -> Caps {
         0
     };
     Caps {
-        caps: CAP_INFO | CAP_LOG | CAP_VP_INFO | children,
+        caps: CAP_INFO | CAP_LOG | CAP_VP_INFO | CAP_PRIVATE | children,
         reserved: [0; 3],
     }
 }
@@ -87,12 +92,13 @@ fn info(core: &Core) -> Info {
         dead: u32::from(!hypercall::core_alive()),
         core_bytes: core.bytes() + hypercall::core_deposited_bytes(),
         core_text: core.text_bytes(),
-        deposited_bytes: hypercall::all_deposited_bytes(),
+        deposited_bytes: hypercall::all_deposited_bytes().saturating_sub(mshv::private_bytes()),
         shared_bytes: mshv::shared_bytes(),
         tsc_khz: hypercall::tsc_khz(),
         core_spa,
         core_size,
-        reserved: [0; 5],
+        private_bytes: mshv::private_bytes(),
+        reserved: [0; 4],
     }
 }
 
@@ -120,7 +126,7 @@ fn lp_info(core: &Core, wanted: LpInfo) -> Result<LpInfo> {
 }
 
 fn partition_info(wanted: PartitionInfo) -> Result<PartitionInfo> {
-    if wanted.reserved != [0; 4] {
+    if wanted.reserved != [0; 3] {
         return Err(EINVAL);
     }
     mshv::partition_info(wanted.id).ok_or(ENOENT)

@@ -189,6 +189,38 @@ pub(crate) fn gpa_map(
     Err((error(last), done))
 }
 
+/// Makes `block` private memory of a partition at `gpa`; all of it can be one large page. `done`
+/// grows by the pages that are mapped, also on an error. Process context.
+pub(crate) fn give_private(
+    partition: PartitionId,
+    gpa: u64,
+    block: Block,
+    flags: u64,
+    large: bool,
+    done: &mut u64,
+) -> Result {
+    let pages = block.len() / PAGE_SIZE;
+    let mut spas = KVec::with_capacity(pages, GFP_KERNEL)?;
+    for spa in block.spas().take(if large { 1 } else { pages }) {
+        spas.push_within_capacity(spa).map_err(|_| ENOMEM)?;
+    }
+    let flags = if large {
+        flags | map_flags::LARGE
+    } else {
+        flags
+    };
+    let mut mapped = pages;
+    let given = deposit::give(block, || {
+        gpa_map(partition, gpa, &spas, flags).map_err(|(error, done)| {
+            mapped = done;
+            (error, done)
+        })
+    });
+    count_pages(partition.0, mapped as i64);
+    *done += mapped as u64;
+    given.inspect_err(|_| deposit::free_taken(sync))
+}
+
 /// Unmaps GPAs. The pages may still be used through stale translations until [`sync_all`].
 pub(crate) fn gpa_unmap(partition: PartitionId, gpa: u64, pages: u64) {
     let mut done = 0;
@@ -383,7 +415,7 @@ fn hand_over(
         match make(&|| call(Call::Deposit, arguments)) {
             (Status::Ok, _) => Ok(()),
             // None was taken.
-            (status, _) => Err(error(status)),
+            (status, _) => Err((error(status), 0)),
         }
     });
     if given.is_err() {

@@ -33,11 +33,18 @@ fn paging(run: &RunPage) -> Paging {
 /// Bytes that the instruction at RIP has at most.
 const LONGEST: usize = 15;
 
-/// The bytes at RIP, as far as there is memory.
+/// The bytes at RIP, as far as there is memory; of private memory hvcore tells them.
 ///
 /// What is there may have changed since the VP read it: whoever uses this must not rely on it being
 /// the instruction that exited.
 pub(super) fn instruction(partition: &Partition, run: &RunPage) -> Instruction {
+    if run.instruction_bytes != 0 {
+        let mut instruction = Instruction::default();
+        let count = usize::from(run.instruction_bytes).min(LONGEST);
+        instruction.bytes[..count].copy_from_slice(&run.instruction[..count]);
+        instruction.count = count as u8;
+        return instruction;
+    }
     let paging = paging(run);
     let access = Access {
         execute: true,

@@ -10,6 +10,7 @@
 //! | [`registers`], [`register_page`], [`vp_state`] | state of a VP, read and written |
 //! | [`region`], [`guest`] | memory of a partition, and reading it as the VP would |
 //! | [`tracking`] | which of its pages a partition touched |
+//! | [`private`] | memory that only the partition can reach |
 //! | [`interrupt`], [`routing`], [`irqfd`] | interrupts for a partition |
 //! | [`ioeventfd`] | writes of a partition that become events |
 //! | [`intercept`] | what of a VP its program decides: CPUID, MSRs, exceptions |
@@ -53,6 +54,7 @@ mod ioeventfd;
 mod irqfd;
 mod machine;
 mod partition;
+mod private;
 mod region;
 mod register_page;
 mod registers;
@@ -75,7 +77,7 @@ use crate::{
 use kernel::prelude::*;
 
 pub(crate) use registry::{
-    partition_count, partition_info, shared_bytes, vp_info, wake_all, Entry,
+    partition_count, partition_info, private_bytes, shared_bytes, vp_info, wake_all, Entry,
 };
 
 /// Exists while the calls can be made.

@@ -7,6 +7,7 @@ use super::{
     intercept::Installed,
     ioeventfd::{self, Doorbells},
     irqfd::{self, Irqfds},
+    private,
     region::{self, Regions, Request},
     registry,
     routing::{self, Routes},
@@ -14,6 +15,7 @@ use super::{
     vp::{self, Vp},
 };
 use crate::{
+    control,
     hvabi::MAX_VPS,
     hypercall::{self, PartitionId},
     sys::{
@@ -138,6 +140,11 @@ impl Partition {
         registry::set_shared_bytes(self.id, bytes);
         Ok(0)
     }
+
+    /// Notes that the partition got private memory.
+    pub(super) fn add_private_bytes(&self, bytes: u64) {
+        registry::add_private_bytes(self.id, bytes);
+    }
 }
 
 #[pinned_drop]
@@ -168,6 +175,8 @@ impl AnonFile for PartitionFile {
             uapi::SET_MSI_ROUTING => routing::ioctl(partition, arg),
             uapi::GET_GPAP_ACCESS_BITMAP => partition.access_bitmap(arg),
             uapi::ROOT_HVCALL => hvcall::passthrough(Target::Partition(partition, &mut setup), arg),
+            control::SET_PRIVATE_MEMORY if !setup.initialized => Err(EIO),
+            control::SET_PRIVATE_MEMORY => private::set(partition, arg),
             _ => Err(ENOTTY),
         }
     }

@@ -81,10 +81,9 @@ impl Region {
         pfn.wrapping_sub(self.request.guest_pfn) < self.request.pages
     }
 
-    fn overlaps(&self, other: &Request) -> bool {
+    fn overlaps(&self, pfn: u64, pages: u64) -> bool {
         let mine = &self.request;
-        mine.guest_pfn < other.guest_pfn + other.pages
-            && other.guest_pfn < mine.guest_pfn + mine.pages
+        mine.guest_pfn < pfn + pages && pfn < mine.guest_pfn + mine.pages
     }
 
     pub(super) fn writable(&self) -> bool {
@@ -280,7 +279,13 @@ impl Regions {
 
     /// EEXIST if `request` overlaps with what is there.
     pub(super) fn check_free(&self, request: &Request) -> Result {
-        if self.list.iter().any(|r| r.overlaps(request)) {
+        self.check_free_pages(request.guest_pfn * PAGE_SIZE, request.pages)
+    }
+
+    /// EEXIST if one of the `pages` from `gpa` on is there.
+    pub(super) fn check_free_pages(&self, gpa: u64, pages: u64) -> Result {
+        let pfn = gpa / PAGE_SIZE;
+        if self.list.iter().any(|r| r.overlaps(pfn, pages)) {
             return Err(EEXIST);
         }
         Ok(())

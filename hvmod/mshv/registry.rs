@@ -22,6 +22,7 @@ pub(crate) struct Entry {
     /// They may outlive the partition, of which they then say that it is gone.
     vps: KVec<Arc<Vp>>,
     shared_bytes: u64,
+    private_bytes: u64,
     creator: ARef<Task>,
     comm: [u8; 16],
 }
@@ -32,6 +33,7 @@ pub(super) fn add(id: PartitionId) -> Result {
         id,
         vps: KVec::new(),
         shared_bytes: 0,
+        private_bytes: 0,
         creator: ARef::from(&**kernel::current!()),
         comm: partitions::current_comm(),
     };
@@ -79,6 +81,22 @@ pub(crate) fn wake_all() {
     }
 }
 
+/// Notes that partition `id` has so much more private memory.
+pub(super) fn add_private_bytes(id: PartitionId, bytes: u64) {
+    if let Some(entry) = PARTITIONS.lock().iter_mut().find(|entry| entry.id == id) {
+        entry.private_bytes += bytes;
+    }
+}
+
+/// Bytes that partitions have for themselves.
+pub(crate) fn private_bytes() -> u64 {
+    PARTITIONS
+        .lock()
+        .iter()
+        .map(|entry| entry.private_bytes)
+        .sum()
+}
+
 /// Number of partitions.
 pub(crate) fn partition_count() -> u32 {
     PARTITIONS.lock().len() as u32
@@ -106,9 +124,10 @@ pub(crate) fn partition_info(min_id: u64) -> Option<PartitionInfo> {
         owner: partitions::visible_pid(&entry.creator),
         comm: entry.comm,
         shared_bytes: entry.shared_bytes,
-        deposited_bytes: hypercall::deposited_bytes(entry.id),
+        deposited_bytes: hypercall::deposited_bytes(entry.id).saturating_sub(entry.private_bytes),
         exits: [0; crate::hvabi::stats::EXIT_REASONS],
-        reserved: [0; 4],
+        private_bytes: entry.private_bytes,
+        reserved: [0; 3],
     };
     let mut vps = KVec::with_capacity(entry.vps.len(), GFP_KERNEL).ok()?;
     for vp in entry.vps.iter() {

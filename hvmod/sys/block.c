@@ -37,6 +37,11 @@ void *hvmod_block_alloc(size_t pages, bool account)
 	return block;
 }
 
+u64 hvmod_pages_available(void)
+{
+	return max(si_mem_available(), 0L);
+}
+
 /*
  * Either kind of allocation is a run of single pages, each with a reference of
  * its own.

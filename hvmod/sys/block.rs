@@ -17,7 +17,14 @@ use kernel::{ffi::c_void, prelude::*};
 extern "C" {
     fn hvmod_block_alloc(pages: usize, account: bool) -> *mut c_void;
     fn hvmod_block_free(block: *mut c_void, pages: usize);
+    fn hvmod_pages_available() -> u64;
     fn hvmod_spa(address: *const c_void) -> u64;
+}
+
+/// Pages that can be had without anybody else suffering, about.
+pub(crate) fn pages_available() -> u64 {
+    // SAFETY: No precondition.
+    unsafe { hvmod_pages_available() }
 }
 
 /// Types that are only bytes: every bit pattern is one, and there is no padding.

@@ -17,18 +17,19 @@ extern "C" {
     fn hvmod_deposit_free_all();
 }
 
-/// Lets hvcore have `block` by `call`. If that fails the pages are freed, otherwise they are
-/// hvcore's, each for itself.
-pub(crate) fn give(block: Block, call: impl FnOnce() -> Result) -> Result {
+/// Lets hvcore have `block` by `call`; the pages are then hvcore's, each for itself. If it fails,
+/// it says how many of them hvcore has, and the others are taken back.
+pub(crate) fn give(block: Block, call: impl FnOnce() -> Result<(), (Error, usize)>) -> Result {
     let (spa, pages) = (block.spa(), block.len() / PAGE_SIZE);
     block.give_away();
     // Before the call: as soon as hvcore has them it may give them back.
     // SAFETY: The pages were this function's, and are in no list.
     unsafe { hvmod_deposit_add(spa, pages) };
-    call().inspect_err(|_| {
-        for page in 0..pages {
+    call().map_err(|(error, given)| {
+        for page in given..pages {
             take(spa + (page * PAGE_SIZE) as u64);
         }
+        error
     })
 }
 

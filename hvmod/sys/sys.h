@@ -17,6 +17,8 @@ void *hvmod_page_alloc(void);
 void hvmod_page_free(void *page);
 u64 hvmod_spa(const void *address);
 
+u64 hvmod_pages_available(void);
+
 /* deposit.c */
 void hvmod_deposit_add(u64 spa, size_t pages);
 void hvmod_deposit_take(u64 spa);

@@ -3,6 +3,7 @@
 //! The structures of `include/uapi/linux/hvmod.h`.
 
 use crate::hvabi::{log::LogRecord, stats::EXIT_REASONS, MAX_VPS};
+use crate::tlfs::pod::Pod;
 use core::mem::size_of;
 use kernel::transmute::{AsBytes, FromBytes};
 
@@ -27,7 +28,8 @@ pub(crate) struct Info {
     pub(crate) tsc_khz: u64,
     pub(crate) core_spa: u64,
     pub(crate) core_size: u64,
-    pub(crate) reserved: [u64; 5],
+    pub(crate) private_bytes: u64,
+    pub(crate) reserved: [u64; 4],
 }
 
 /// `struct hvmod_lp_info`.
@@ -58,7 +60,19 @@ pub(crate) struct PartitionInfo {
     pub(crate) shared_bytes: u64,
     pub(crate) deposited_bytes: u64,
     pub(crate) exits: [u64; EXIT_REASONS],
-    pub(crate) reserved: [u64; 4],
+    pub(crate) private_bytes: u64,
+    pub(crate) reserved: [u64; 3],
+}
+
+/// `struct hvmod_private_memory`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct PrivateMemory {
+    pub(crate) guest_pfn: u64,
+    pub(crate) size: u64,
+    pub(crate) image: u64,
+    pub(crate) flags: u32,
+    pub(crate) reserved: [u32; 3],
 }
 
 /// `struct hvmod_vp_info`.
@@ -98,12 +112,15 @@ const _: () = {
     assert!(size_of::<PartitionInfo>() == 720);
     assert!(size_of::<VpInfo>() == 712);
     assert!(size_of::<ReadLog>() == 32);
+    assert!(size_of::<PrivateMemory>() == 40);
     assert!(size_of::<Record>() == 256);
 };
 
 // SAFETY (for all below): integers and arrays of them, laid out without padding: each sum of sizes
 // above is that of the fields.
 
+// SAFETY: See above.
+unsafe impl Pod for PrivateMemory {}
 // SAFETY: See above.
 unsafe impl AsBytes for Caps {}
 // SAFETY: See above.

@@ -72,6 +72,9 @@ ALL = [
     Group("run-refusals", [("refusals", "./run_refusals.sh")], needs=WITH_HVCTL),
     Group("run-stopped", [("stopped", "./run_stopped.sh")], needs=WITH_HVCTL),
     Group("terminal", [("terminal", "./with_hvmod ./terminal")], cpus=1, needs=WITH_HVCTL),
+    # Little memory, all of which is looked through.
+    Group("private", [("abi_private", "./with_hvmod ./abi_private"), ("private", "./private.sh")],
+          memory=512, timeout=900, needs=WITH_HVCTL),
     Group("guest", [("guest", "./guest.sh")], cpus=1, needs=WITH_HVCTL, timeout=900),
     Group("guest-2lp", [("guest", "./guest.sh together")], needs=WITH_HVCTL, timeout=900,
           skip="passed before guests had several VPs; the last run was not seen to end"),

@@ -165,6 +165,10 @@ pub struct Run {
     #[arg(long)]
     pub confine: bool,
 
+    /// Keep the guest's memory from everybody else, this kernel included; no virtio devices
+    #[arg(long)]
+    pub private: bool,
+
     /// Key that ends the run, where the console is a terminal: ^] and its like, or none
     #[arg(long, value_name = "KEY", default_value = "^]", value_parser = escape)]
     pub escape: Escape,

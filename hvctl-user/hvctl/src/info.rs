@@ -121,6 +121,7 @@ struct Partition {
     vps: u32,
     virtual_processors: Vec<Vp>,
     shared_bytes: u64,
+    private_bytes: u64,
     deposited_bytes: u64,
     exits: Vec<Exits>,
 }
@@ -137,6 +138,7 @@ struct Report {
     core_text: u64,
     deposited_bytes: u64,
     shared_bytes: u64,
+    private_bytes: u64,
     lps: Vec<Lp>,
     partitions: Vec<Partition>,
     root_exits: Vec<Exits>,
@@ -230,6 +232,7 @@ fn report(
         core_text: info.core_text,
         deposited_bytes: info.deposited_bytes,
         shared_bytes: info.shared_bytes,
+        private_bytes: info.private_bytes,
         agreed: lps.len() == info.lps as usize && lps.iter().all(agrees),
         lps,
         partitions: partitions
@@ -251,6 +254,7 @@ fn report(
                     })
                     .collect(),
                 shared_bytes: partition.shared_bytes,
+                private_bytes: partition.private_bytes,
                 deposited_bytes: partition.deposited_bytes,
                 exits: exits([&partition.exits]),
             })
@@ -305,11 +309,12 @@ impl Report {
         );
         let _ = writeln!(
             text,
-            "memory: {} for hvcore ({} of it code), {} deposited for children, {} shared with them",
+            "memory: {} for hvcore ({} of it code), {} deposited for children, {} shared with them, {} private to them",
             size(self.core_bytes),
             size(self.core_text),
             size(self.deposited_bytes),
-            size(self.shared_bytes)
+            size(self.shared_bytes),
+            size(self.private_bytes)
         );
         let _ = writeln!(text, "logical processors:");
         for lp in &self.lps {
@@ -354,10 +359,11 @@ impl Report {
             };
             let _ = writeln!(
                 text,
-                "partition {}: {owner}, {} VPs, {} of memory, {} deposited",
+                "partition {}: {owner}, {} VPs, {} of memory shared, {} private, {} deposited",
                 partition.id,
                 partition.vps,
                 size(partition.shared_bytes),
+                size(partition.private_bytes),
                 size(partition.deposited_bytes)
             );
             for vp in &partition.virtual_processors {

@@ -14,6 +14,8 @@ pub const CAP_INFO: u64 = 1 << 0;
 pub const CAP_LOG: u64 = 1 << 1;
 /// VPs can run: the processor virtualizes APIC registers.
 pub const CAP_CHILDREN: u64 = 1 << 2;
+/// Partitions can have private memory.
+pub const CAP_PRIVATE: u64 = 1 << 8;
 
 /// VPs can be asked about one by one.
 pub const CAP_VP_INFO: u64 = 1 << 3;
@@ -50,7 +52,9 @@ pub struct Info {
     /// Physical address of hvcore's own memory, hidden from Linux, and its size in bytes.
     pub core_spa: u64,
     pub core_size: u64,
-    pub reserved: [u64; 5],
+    /// Memory that children have for themselves.
+    pub private_bytes: u64,
+    pub reserved: [u64; 4],
 }
 
 /// One logical processor.
@@ -97,7 +101,9 @@ pub struct PartitionInfo {
     pub deposited_bytes: u64,
     /// VM exits of all its VPs.
     pub exits: [u64; EXIT_REASONS],
-    pub reserved: [u64; 4],
+    /// Memory that it has for itself.
+    pub private_bytes: u64,
+    pub reserved: [u64; 3],
 }
 
 /// What a VP does.
@@ -151,6 +157,26 @@ impl Default for VpInfo {
         }
     }
 }
+
+/// Private memory for a partition.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PrivateMemory {
+    /// First guest page, of 4 KiB.
+    pub guest_pfn: u64,
+    /// Bytes, whole pages.
+    pub size: u64,
+    /// User address of that many bytes to begin with, or 0: zeros.
+    pub image: u64,
+    /// [`PRIVATE_WRITABLE`], [`PRIVATE_EXECUTABLE`].
+    pub flags: u32,
+    pub reserved: [u32; 3],
+}
+
+/// The guest may write it.
+pub const PRIVATE_WRITABLE: u32 = 1 << 0;
+/// The guest may execute it.
+pub const PRIVATE_EXECUTABLE: u32 = 1 << 1;
 
 /// One line of hvcore's log.
 #[repr(C)]
@@ -214,7 +240,8 @@ impl Default for PartitionInfo {
             shared_bytes: 0,
             deposited_bytes: 0,
             exits: [0; EXIT_REASONS],
-            reserved: [0; 4],
+            private_bytes: 0,
+            reserved: [0; 3],
         }
     }
 }
@@ -255,7 +282,7 @@ impl LogRecord {
 /// The calls.
 #[allow(missing_docs)]
 pub(crate) mod call {
-    use super::{Caps, Info, LpInfo, PartitionInfo, ReadLog, VpInfo};
+    use super::{Caps, Info, LpInfo, PartitionInfo, PrivateMemory, ReadLog, VpInfo};
 
     pub const TYPE: u8 = 0xbb;
     nix::ioctl_read!(get_caps, TYPE, 0x00, Caps);
@@ -264,6 +291,7 @@ pub(crate) mod call {
     nix::ioctl_readwrite!(get_partition_info, TYPE, 0x03, PartitionInfo);
     nix::ioctl_readwrite!(read_log, TYPE, 0x04, ReadLog);
     nix::ioctl_readwrite!(get_vp_info, TYPE, 0x05, VpInfo);
+    nix::ioctl_write_ptr!(set_private_memory, TYPE, 0x20, PrivateMemory);
 }
 
 #[cfg(test)]
@@ -301,6 +329,7 @@ mod tests {
             tsc_khz,
             core_spa,
             core_size,
+            private_bytes,
             reserved
         );
         layout!(
@@ -330,6 +359,16 @@ mod tests {
             shared_bytes,
             deposited_bytes,
             exits,
+            private_bytes,
+            reserved
+        );
+        layout!(
+            PrivateMemory,
+            "hvmod_private_memory",
+            guest_pfn,
+            size,
+            image,
+            flags,
             reserved
         );
         layout!(
@@ -382,6 +421,9 @@ mod tests {
             "HVMOD_GET_VP_INFO",
             vp_info | (size_of::<VpInfo>() as u64) << 16,
         );
+        constant("HVMOD_CAP_PRIVATE", CAP_PRIVATE);
+        constant("HVMOD_PRIVATE_WRITABLE", PRIVATE_WRITABLE.into());
+        constant("HVMOD_PRIVATE_EXECUTABLE", PRIVATE_EXECUTABLE.into());
         constant("HVMOD_CPUID_BASE", hvabi::CPUID_ROOT_BASE.into());
         constant("HVMOD_CPUID_LP", hvabi::CPUID_ROOT_LP.into());
         let number = |nr, size| u64::from(call::TYPE) << 8 | nr | (size as u64) << 16;
@@ -394,6 +436,10 @@ mod tests {
             both | number(3, size_of::<PartitionInfo>()),
         );
         constant("HVMOD_READ_LOG", both | number(4, size_of::<ReadLog>()));
+        constant(
+            "HVMOD_SET_PRIVATE_MEMORY",
+            (1u64 << 30) | number(0x20, size_of::<PrivateMemory>()),
+        );
 
         let header = concat!(
             env!("CARGO_MANIFEST_DIR"),

@@ -3,10 +3,12 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 
-use crate::abi::{Caps, Info, LogRecord, LpInfo, PartitionInfo, ReadLog, VpInfo, call};
+use crate::abi::{
+    Caps, Info, LogRecord, LpInfo, PartitionInfo, PrivateMemory, ReadLog, VpInfo, call,
+};
 
 /// An open /dev/hvmod.
 #[derive(Debug)]
@@ -31,6 +33,20 @@ fn or_end<T>(result: nix::Result<T>) -> io::Result<Option<T>> {
         Err(nix::errno::Errno::ENOENT) => Ok(None),
         Err(cause) => Err(cause.into()),
     }
+}
+
+/// Gives a partition, whose descriptor `partition` is, memory that only it can reach.
+///
+/// # Safety
+///
+/// If `memory.image` is not 0, `memory.size` bytes there are readable.
+pub unsafe fn set_private_memory(
+    partition: BorrowedFd<'_>,
+    memory: &PrivateMemory,
+) -> io::Result<()> {
+    // SAFETY: the call reads one `PrivateMemory`, and what the caller vouches for.
+    unsafe { call::set_private_memory(partition.as_raw_fd(), memory) }?;
+    Ok(())
 }
 
 impl Client {

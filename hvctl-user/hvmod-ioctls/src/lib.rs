@@ -8,9 +8,10 @@ mod exit_reason;
 mod root;
 
 pub use abi::{
-    CAP_CHILDREN, CAP_INFO, CAP_LOG, CAP_VP_INFO, Caps, EXIT_REASONS, Info, LogRecord, LpInfo,
-    MAX_VPS, PartitionInfo, VpInfo, vp_state,
+    CAP_CHILDREN, CAP_INFO, CAP_LOG, CAP_PRIVATE, CAP_VP_INFO, Caps, EXIT_REASONS, Info, LogRecord,
+    LpInfo, MAX_VPS, PRIVATE_EXECUTABLE, PRIVATE_WRITABLE, PartitionInfo, PrivateMemory, VpInfo,
+    vp_state,
 };
-pub use client::{Client, Records};
+pub use client::{Client, Records, set_private_memory};
 pub use exit_reason::name as exit_reason;
 pub use root::{Signature, lp_here, signature_here};

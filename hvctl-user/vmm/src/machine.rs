@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::sync::Arc;
 
+use vm_memory::GuestMemory as _;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::device::exit_port::ExitPort;
@@ -238,6 +239,14 @@ impl Machine {
         }
         match result {
             Ok(()) => Ok(()),
+            // Not the guest's fault: with private memory there is none to look at.
+            Err(Stop::Fault(_)) if self.memory.num_regions() == 0 => {
+                let why = why();
+                self.ending.end(Outcome::Unsupported(format!(
+                    "cannot emulate a {why}: it needs the guest's memory, which is private"
+                )));
+                Ok(())
+            }
             Err(Stop::Fault(exception)) => vp.raise(exception),
             Err(stop @ Stop::Unknown { .. }) => {
                 let (what, which) = (why(), vp.index());

@@ -47,6 +47,15 @@ pub fn give(memory: &GuestMemory, partition: &Partition) -> Result<(), Failure> 
     Ok(())
 }
 
+/// Gives the guest a copy of all of `memory` that nobody else can reach.
+pub fn give_private(memory: &GuestMemory, partition: &Partition) -> Result<(), Failure> {
+    for region in memory.iter() {
+        // SAFETY: the mapping is ours, and of that size.
+        unsafe { partition.map_private(region.start_addr().0, region.as_ptr(), region.len())? };
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -34,6 +34,8 @@ pub struct Config {
     pub exit_port: bool,
     /// Whether to give up, once all is set up, what is not needed any more.
     pub confine: bool,
+    /// Whether the guest's memory is its own alone.
+    pub private: bool,
 }
 
 /// A device, and what to call it in messages.
@@ -120,8 +122,15 @@ impl Vm {
         // What the user got wrong comes before what the hypervisor thinks of it.
         let entry = boot::load(&memory, config.memory, config.processors, &config.payload)?;
         let partition = Partition::create(device)?;
-        memory::give(&memory, &partition)
-            .map_err(|cause| StartError::Give(config.memory >> 20, cause))?;
+        let refused = |cause| StartError::Give(config.memory >> 20, cause);
+        let memory = if config.private {
+            memory::give_private(&memory, &partition).map_err(refused)?;
+            // The guest has a copy; what was here is of no use any more.
+            GuestMemory::new()
+        } else {
+            memory::give(&memory, &partition).map_err(refused)?;
+            memory
+        };
         let mut vps = Vec::new();
         for index in 0..config.processors {
             vps.push(partition.create_vp(index)?);

@@ -25,6 +25,7 @@
 /* VPs can run: the processor virtualizes APIC registers. */
 #define HVMOD_CAP_CHILDREN	(1ULL << 2)
 #define HVMOD_CAP_VP_INFO	(1ULL << 3)	/* HVMOD_GET_VP_INFO */
+#define HVMOD_CAP_PRIVATE	(1ULL << 8)	/* HVMOD_SET_PRIVATE_MEMORY */
 
 struct hvmod_caps {
 	__u64 caps;		/* out: HVMOD_CAP_* */
@@ -43,7 +44,8 @@ struct hvmod_info {
 	__u64 tsc_khz;		/* out: frequency of the TSC */
 	__u64 core_spa;		/* out: physical address of hvcore's own memory, hidden from Linux */
 	__u64 core_size;	/* out: and its size in bytes; deposits lie elsewhere */
-	__u64 reserved[5];
+	__u64 private_bytes;	/* out: memory that children have for themselves */
+	__u64 reserved[4];
 };
 
 struct hvmod_lp_info {
@@ -70,7 +72,8 @@ struct hvmod_partition_info {
 	__u64 shared_bytes;	/* out: root memory mapped into it */
 	__u64 deposited_bytes;	/* out: memory deposited for it */
 	__u64 exits[HVMOD_EXIT_REASONS];	/* out: VM exits of all its VPs */
-	__u64 reserved[4];
+	__u64 private_bytes;	/* out: memory that it has for itself */
+	__u64 reserved[3];
 };
 
 /* hvmod_vp_info.state */
@@ -110,12 +113,30 @@ struct hvmod_read_log {
 	__u64 lost;		/* out: wanted records that were overwritten */
 };
 
+/*
+ * On a partition's descriptor: private memory. hvmod allocates it, fills it from
+ * the image, and hvcore takes it from the root: reading it there gives zeros,
+ * writing faults. It stays the partition's until that is destroyed, and returns
+ * cleared. No VP may be running (EBUSY). EEXIST where there is memory already.
+ */
+#define HVMOD_PRIVATE_WRITABLE		(1U << 0)
+#define HVMOD_PRIVATE_EXECUTABLE	(1U << 1)
+
+struct hvmod_private_memory {
+	__u64 guest_pfn;	/* in: first guest page, of 4 KiB */
+	__u64 size;		/* in: bytes, whole pages */
+	__u64 image;		/* in: user address of that many bytes to copy, or 0: zeros */
+	__u32 flags;		/* in: HVMOD_PRIVATE_* */
+	__u32 reserved[3];
+};
+
 #define HVMOD_GET_CAPS		_IOR(HVMOD_IOCTL, 0x00, struct hvmod_caps)
 #define HVMOD_GET_INFO		_IOR(HVMOD_IOCTL, 0x01, struct hvmod_info)
 #define HVMOD_GET_LP_INFO	_IOWR(HVMOD_IOCTL, 0x02, struct hvmod_lp_info)
 #define HVMOD_GET_PARTITION_INFO	_IOWR(HVMOD_IOCTL, 0x03, struct hvmod_partition_info)
 #define HVMOD_READ_LOG		_IOWR(HVMOD_IOCTL, 0x04, struct hvmod_read_log)
 #define HVMOD_GET_VP_INFO	_IOWR(HVMOD_IOCTL, 0x05, struct hvmod_vp_info)
+#define HVMOD_SET_PRIVATE_MEMORY	_IOW(HVMOD_IOCTL, 0x20, struct hvmod_private_memory)
 
 /* CPUID leaf that answers in the root partition: EBX, ECX, EDX spell "hvmod root  ". */
 #define HVMOD_CPUID_BASE	0x48564d00

@@ -58,7 +58,8 @@ pub enum Call {
     /// [`Status::Exists`].
     GpaMap = 6,
     /// (partition, GPA, count): unmaps; count is at most [`UNMAP_PAGES`]. GPAs that are not mapped
-    /// are passed over. The root must then [`Call::Sync`] all LPs before it reuses the pages.
+    /// are passed over. [`Status::Busy`] if private memory is among them while a VP runs. The root
+    /// must then [`Call::Sync`] all LPs before it reuses the pages.
     GpaUnmap = 7,
     /// (partition, index, SPA of the [`RunPage`](crate::vp::RunPage)): the VP starts as after
     /// RESET, its APIC ID is its index. VP 0 is runnable, others wait for SIPI.

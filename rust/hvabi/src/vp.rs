@@ -159,6 +159,10 @@ pub struct RunPage {
     /// [`ExitKind::Exception`], in the same format.
     pub fault: u32,
     pub fault_error: u32,
+    /// [`ExitKind::Memory`] of a partition with private memory, which the root cannot read: the
+    /// bytes at RIP, and how many there are. 0 if they cannot be had, and in other partitions.
+    pub instruction: [u8; 15],
+    pub instruction_bytes: u8,
 }
 
 const _: () = assert!(core::mem::size_of::<RunPage>() <= crate::PAGE_SIZE);

@@ -43,18 +43,20 @@ pub struct Run<'a> {
     pub number: u64,
     /// VPs of the partition, for the topology that CPUID shows.
     pub vp_count: u32,
+    /// The partition has memory that the root cannot read.
+    pub private: bool,
     /// What the root gets to see.
     pub page: RunPage,
 }
 
 /// [`Call::VpRun`](hvabi::call::Call::VpRun).
 pub fn run(lp: &mut Lp, number: u64, index: u64) -> Answer<u64> {
-    let (vp, vp_count) = vp::find_to_run(number, index)?;
+    let (vp, vp_count, private) = vp::find_to_run(number, index)?;
     let mut state = vp.state()?;
     vp.set_runs_on(Some(lp.index));
     lp.stats.get().child_runs += 1;
     let page = RunPage::default();
-    let mut run = Run { vp: &vp, state: &mut state, number, vp_count, page };
+    let mut run = Run { vp: &vp, state: &mut state, number, vp_count, private, page };
     let init = switch_and_run(lp, &mut run);
     vp.set_runs_on(None);
     if init {

@@ -6,7 +6,7 @@ use crate::apic::regs::Effect;
 use crate::apic_step;
 use crate::arch::insn;
 use crate::arch::lp::Lp;
-use crate::arch::root_memory::Hostile;
+use crate::arch::root_memory::{self, Hostile};
 use crate::arch::vmcs;
 use crate::arch::{msr, public};
 use crate::child::{Next, Run};
@@ -16,6 +16,7 @@ use crate::interrupt;
 use crate::machine::config;
 use crate::partition::{self, APIC_GPA};
 use crate::policy::cpuid::ChildCpu;
+use crate::policy::cr::{cr0, efer};
 use crate::policy::exits::{self, Answer};
 use crate::policy::msr::{Msr, Stored};
 use crate::policy::{self, Gp};
@@ -179,7 +180,40 @@ fn memory(run: &mut Run<'_>) -> Next {
     page.gla_valid = u32::from(qualification & LINEAR_VALID != 0);
     page.gla = vmcs::GUEST_LINEAR_ADDRESS.read();
     page.access = (qualification & 7) as u8;
+    if run.private {
+        tell_instruction(run);
+    }
     to_root(run, ExitKind::Memory)
+}
+
+/// The bytes at RIP of a VP whose memory the root cannot read, for it to emulate the instruction:
+/// in long mode, and without paging.
+fn tell_instruction(run: &mut Run<'_>) {
+    let Ok(partition) = partition::lock(run.number) else {
+        return;
+    };
+    let mode = config().child_rules.mode();
+    let wide = mode.efer & efer::LMA != 0 && mode.cs_l;
+    let base = if wide { 0 } else { vmcs::CS.read().base };
+    let start = base.wrapping_add(vmcs::GUEST_RIP.read());
+    let page = |gpa| partition.space.translate(gpa).map(Hostile::owned_by_root);
+    while let at @ 0..15 = run.page.instruction_bytes {
+        let address = start.wrapping_add(u64::from(at));
+        let address = if wide { address } else { address & 0xffff_ffff };
+        let found = match (mode.cr0 & cr0::PG != 0, mode.efer & efer::LMA != 0) {
+            (false, _) => page(address).map(|page| (page, (address & 0xfff) as usize)),
+            (true, true) => root_memory::translate(mode.cr3, false, address, page),
+            (true, false) => None,
+        };
+        let Some((found, offset)) = found else {
+            return;
+        };
+        // To the end of the page.
+        for (to, offset) in run.page.instruction.iter_mut().skip(at.into()).zip(offset..0x1000) {
+            *to = found.read(offset);
+            run.page.instruction_bytes += 1;
+        }
+    }
 }
 
 /// Carries out what a write to the local APIC asks for.

@@ -385,16 +385,16 @@ impl Partition {
         let range = GpaRange::new(gpa, count).filter(|_| count <= UNMAP_PAGES);
         let range = range.filter(|range| range.start() > APIC_GPA || APIC_GPA >= range.end());
         let range = range.ok_or((Status::BadArgument, 0))?;
-        if self.space.is_private() {
-            if self.runs() {
-                return Err((Status::Busy, 0));
-            }
-            if !self.space.may_run(machine::everyone_saw) {
-                return Err((Status::NeedSync, 0));
-            }
-        }
         settle(&mut self.space.pool);
         with_memory(|memory| {
+            if self.space.has_private(memory, range) {
+                if self.runs() {
+                    return Err((Status::Busy, 0));
+                }
+                if !self.space.may_run(machine::everyone_saw) {
+                    return Err((Status::NeedSync, 0));
+                }
+            }
             let unmapped = self.space.unmap(memory, range);
             self.space.seal(machine::new_epoch());
             unmapped.map_err(|failed| map_failed(failed, &self.space.pool))?;

@@ -189,13 +189,14 @@ pub fn create(lp: &Lp, number: u64, index: u64, run_spa: u64) -> Answer<u64> {
     Ok(0)
 }
 
-/// Finds a VP that is to run, see [`find`].
-pub fn find_to_run(number: u64, index: u64) -> Answer<(Counted<Vp>, u32)> {
+/// Finds a VP that is to run, see [`find`]; also whether its partition has private memory.
+pub fn find_to_run(number: u64, index: u64) -> Answer<(Counted<Vp>, u32, bool)> {
     let partition = partition::lock(number)?;
     if !partition.space.may_run(machine::everyone_saw) {
         return Err((Status::NeedSync, 0));
     }
-    find_in(&partition, index)
+    let (vp, vp_count) = find_in(&partition, index)?;
+    Ok((vp, vp_count, partition.space.is_private()))
 }
 
 /// Finds a VP, to be used without the partition's lock.

@@ -11,7 +11,7 @@ mod terminal;
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use hvmod_ioctls::Client;
 use vmm::boot::Payload;
 use vmm::confine;
@@ -68,6 +68,7 @@ fn run(args: &args::Run) -> Result<Outcome> {
         processors: args.cpus,
         exit_port: args.exit_port,
         confine: args.confine,
+        private: args.private,
     };
     // What the user can put right without a hypervisor comes first.
     preflight::files(&config.payload)?;
@@ -75,6 +76,13 @@ fn run(args: &args::Run) -> Result<Outcome> {
     let listener = control::listen(args.name.as_deref())?;
     let balloon = args.balloon.then(Arc::default);
     let devices = devices::open(args, balloon.clone())?;
+    if args.private && !devices.is_empty() {
+        bail!(
+            "--private keeps the guest's memory from every device too: a private guest has its \
+             console, clock and power control, but no disk, network or other virtio device. \
+             Leave out one or the other"
+        );
+    }
     let (path, device) = open_device(&DEVICES)?;
     tracing::info!("{} takes the calls", path.display());
 

@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::IntoRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -114,6 +114,31 @@ impl Partition {
         self.vm
             .map_user_memory(region)
             .map_err(failed("MSHV_SET_GUEST_MEMORY"))
+    }
+
+    /// Gives the guest `size` bytes that only it can reach, and that begin as a copy of `image`.
+    ///
+    /// # Safety
+    ///
+    /// `size` bytes at `image` are readable.
+    pub unsafe fn map_private(&self, gpa: u64, image: *mut u8, size: u64) -> Result<(), Failure> {
+        let memory = hvmod_ioctls::PrivateMemory {
+            guest_pfn: gpa >> 12,
+            size,
+            image: image as u64,
+            flags: hvmod_ioctls::PRIVATE_WRITABLE | hvmod_ioctls::PRIVATE_EXECUTABLE,
+            ..Default::default()
+        };
+        // SAFETY: the descriptor is the partition's for as long as `self` lives.
+        let partition = unsafe { BorrowedFd::borrow_raw(self.vm.as_raw_fd()) };
+        // SAFETY: as the caller says.
+        unsafe { hvmod_ioctls::set_private_memory(partition, &memory) }.map_err(|cause| Failure {
+            call: "HVMOD_SET_PRIVATE_MEMORY",
+            cause: match cause.raw_os_error() {
+                Some(libc::ENOTTY) => "this hypervisor has no private memory".into(),
+                _ => cause.to_string(),
+            },
+        })
     }
 
     pub fn create_vp(&self, index: u8) -> Result<MshvVp, Failure> {

@@ -7,14 +7,15 @@
 
 use hvabi::boot::DIRECT_BASE;
 
-/// A page of RAM that belongs to the root, and whose contents are hostile.
+/// A page of RAM that belongs to the root or to a child, and whose contents are hostile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hostile {
     spa: u64,
 }
 
 impl Hostile {
-    /// Whoever makes one has asked the ownership rule that the page is RAM and the root's.
+    /// Whoever makes one has asked the ownership rule that the page is RAM and the root's, or that
+    /// of the child that runs on this LP.
     pub(crate) const fn owned_by_root(spa: u64) -> Self {
         Self { spa: spa & !0xfff }
     }
@@ -73,34 +74,38 @@ plain!(
     [u64; 512]
 );
 
-/// Translates a linear address of the root by its page tables, to read its descriptor tables at
-/// launch. `None` if it is not mapped or not in RAM below `ram_end`.
-pub fn translate(cr3: u64, five_levels: bool, address: u64, ram_end: u64) -> Option<u64> {
+/// Translates a linear address by the page tables of a guest in long mode. `page` is the page of
+/// RAM that the guest sees at an address; the result is where the byte lies. `None` if it is not
+/// mapped or not in RAM.
+pub fn translate(
+    cr3: u64,
+    five_levels: bool,
+    address: u64,
+    page: impl Fn(u64) -> Option<Hostile>,
+) -> Option<(Hostile, usize)> {
     const FRAME: u64 = 0x000f_ffff_ffff_f000;
     let mut table = cr3 & FRAME;
     let top = if five_levels { 5 } else { 4 };
     for level in (1..=top).rev() {
-        if table >= ram_end {
-            return None;
-        }
         let shift = 12 + 9 * (level - 1);
         let index = (address >> shift & 0x1ff) as usize;
-        let entry: u64 = Hostile::owned_by_root(table).read(index * 8);
+        let entry: u64 = page(table)?.read(index * 8);
         if entry & 1 == 0 {
             return None;
         }
         if level == 1 || (level <= 3 && entry & 1 << 7 != 0) {
             let offset = (1u64 << shift) - 1;
-            let spa = (entry & FRAME & !offset) | (address & offset);
-            return (spa < ram_end).then_some(spa);
+            let found = page(entry & FRAME & !offset | address & offset)?;
+            return Some((found, (address & 0xfff) as usize));
         }
         table = entry & FRAME;
     }
     None
 }
 
-/// Reads eight bytes at a linear address of the root, which do not cross a page.
+/// Reads eight bytes at a linear address of the root, which do not cross a page, at launch.
 pub fn read_linear(cr3: u64, five_levels: bool, address: u64, ram_end: u64) -> Option<u64> {
-    let spa = translate(cr3, five_levels, address, ram_end)?;
-    Some(Hostile::owned_by_root(spa).read((spa & 0xfff) as usize))
+    let ram = |spa| (spa < ram_end).then_some(Hostile::owned_by_root(spa));
+    let (page, offset) = translate(cr3, five_levels, address, ram)?;
+    Some(page.read(offset))
 }

@@ -353,6 +353,23 @@ impl Space {
         self.since != 0
     }
 
+    /// Whether private memory of the child lies in `range`.
+    pub fn has_private(&self, memory: &Memory, range: GpaRange) -> bool {
+        let Some(ept) = self.ept.as_ref().filter(|_| self.is_private()) else {
+            return false;
+        };
+        let mut at = range.start();
+        while let Some(gpa) = Gpa::new(at).filter(|gpa| gpa.raw() < range.end()) {
+            let leaf = ept.lookup(gpa);
+            let page = leaf.and_then(|leaf| memory.owners.page(leaf.spa));
+            if page.is_some_and(|page| memory.owners.owner(page) == Owner::Child(self.child)) {
+                return true;
+            }
+            at = leaf.map_or(at + PAGE_SIZE, |leaf| leaf.gpa + leaf.size.bytes());
+        }
+        false
+    }
+
     /// Whether the child may run when every LP has passed `epoch`.
     pub fn may_run(&self, everyone_saw: impl FnOnce() -> u64) -> bool {
         self.since == 0 || everyone_saw() >= self.since

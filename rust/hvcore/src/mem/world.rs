@@ -283,10 +283,14 @@ impl World {
     fn unmap(&mut self, c: u64, gpa: u64, count: u64) {
         let space = &mut self.spaces[c as usize];
         let saw = self.saw;
-        if !space.may_run(|| saw) {
+        let range = GpaRange::new(gpa * PAGE_SIZE, count).unwrap();
+        let private = self.maps[c as usize]
+            .range(gpa..gpa + count)
+            .any(|(_, n)| self.holders[*n as usize] == Holder::Private(c));
+        assert_eq!(space.has_private(&self.memory, range), private);
+        if private && !space.may_run(|| saw) {
             return;
         }
-        let range = GpaRange::new(gpa * PAGE_SIZE, count).unwrap();
         match space.unmap(&mut self.memory, range) {
             Ok(()) => (gpa..gpa + count).for_each(|gpa| self.forget(c, gpa)),
             Err(MapFailed::Map(MapError::NoMemory(_))) => {}
