@@ -16,9 +16,10 @@ use crate::device::rtc::Rtc;
 use crate::device::serial::Serial;
 use crate::device::testing::{LATCH_SIZE, Latch, Lines};
 use crate::device::{Bus, Device};
-use crate::emulate::{self, Source, Space, Stop, TaskSwitch};
+use crate::emulate::{self, Access, Attempt, Source, Space, Stop, TaskSwitch};
 use crate::hypervisor::{
-    EventKind, Exit, Failure, Gpr, Interrupts, MemoryAccess, PortAccess, Register, Run, Vp,
+    CpuState, EventKind, Exit, Failure, Gpr, Interrupts, MemoryAccess, PortAccess, Register, Run,
+    Vp,
 };
 use crate::layout::{self, irq, port};
 use crate::memory::GuestMemory;
@@ -150,7 +151,10 @@ impl Machine {
     pub fn serve(&self, vp: &mut dyn Vp, exit: Exit) -> Result<(), Failure> {
         match exit {
             Exit::Port(access) if access.string => {
-                self.emulate(vp, access.instruction.as_slice(), || format!("{access:x?}"))
+                self.emulate(vp, access.instruction.as_slice(), None, || {
+                    let what = if access.write { "OUTS to" } else { "INS from" };
+                    format!("{what} port {:#x}", access.port)
+                })
             }
             Exit::Port(access) => self.port(vp, &access),
             Exit::Memory(access) => self.memory(vp, &access),
@@ -202,16 +206,28 @@ impl Machine {
             let what = "the guest's descriptor tables or stack are where no memory is";
             return self.crash(vp, &format!("{what} (guest-physical {:#x})", access.gpa));
         }
-        self.emulate(vp, access.instruction.as_slice(), || {
+        let attempt = access.linear.map(|linear| Attempt {
+            linear,
+            gpa: access.gpa,
+            write: access.write,
+        });
+        self.emulate(vp, access.instruction.as_slice(), attempt, || {
             let what = if access.write { "write to" } else { "read of" };
             format!("{what} guest-physical {:#x}", access.gpa)
         })
     }
 
     fn task_switch(&self, vp: &mut dyn Vp, task: TaskSwitch) -> Result<(), Failure> {
+        if self.is_private() {
+            self.ending.end(Outcome::Unsupported(format!(
+                "cannot switch tasks: {}",
+                Stop::Private
+            )));
+            return Ok(());
+        }
         let mut cpu = vp.state()?;
         let event = vp.take_event()?;
-        let result = emulate::switch(&mut cpu, &mut Reach { machine: self, vp }, task, event);
+        let result = emulate::switch(&mut cpu, &mut self.reach(vp, None), task, event);
         vp.load(&cpu)?;
         let nmi = event.is_some_and(|event| event.kind == EventKind::Nmi);
         if nmi || task.source == Source::Return {
@@ -228,26 +244,26 @@ impl Machine {
         &self,
         vp: &mut dyn Vp,
         bytes: &[u8],
+        attempt: Option<Attempt>,
         why: impl FnOnce() -> String,
     ) -> Result<(), Failure> {
         let before = vp.state()?;
         let mut cpu = before;
-        let result = emulate::step(&mut cpu, &mut Reach { machine: self, vp }, bytes);
+        let result = emulate::step(&mut cpu, &mut self.reach(vp, attempt), bytes);
         let changes = cpu.changes_since(&before);
         if !changes.is_empty() {
             vp.write(&changes)?;
         }
         match result {
             Ok(()) => Ok(()),
-            // Not the guest's fault: with private memory there is none to look at.
-            Err(Stop::Fault(_)) if self.memory.num_regions() == 0 => {
+            Err(Stop::Fault(exception)) => vp.raise(exception),
+            Err(stop @ Stop::Private) => {
                 let why = why();
                 self.ending.end(Outcome::Unsupported(format!(
-                    "cannot emulate a {why}: it needs the guest's memory, which is private"
+                    "cannot emulate a {why}: {stop}"
                 )));
                 Ok(())
             }
-            Err(Stop::Fault(exception)) => vp.raise(exception),
             Err(stop @ Stop::Unknown { .. }) => {
                 let (what, which) = (why(), vp.index());
                 self.ending.end(Outcome::Unsupported(format!(
@@ -255,6 +271,19 @@ impl Machine {
                 )));
                 Ok(())
             }
+        }
+    }
+
+    /// Whether all of the guest's memory is its own alone.
+    fn is_private(&self) -> bool {
+        self.memory.num_regions() == 0
+    }
+
+    fn reach<'a>(&'a self, vp: &'a mut dyn Vp, attempt: Option<Attempt>) -> Reach<'a> {
+        Reach {
+            machine: self,
+            vp,
+            attempt,
         }
     }
 
@@ -289,11 +318,24 @@ fn report(failure: &Failure) {
 struct Reach<'a> {
     machine: &'a Machine,
     vp: &'a mut dyn Vp,
+    /// What the instruction was stopped at.
+    attempt: Option<Attempt>,
 }
 
 impl Space for Reach<'_> {
     fn memory(&self) -> &GuestMemory {
         &self.machine.memory
+    }
+
+    /// As the processor translated it, else by the guest's page tables.
+    fn translate(&self, cpu: &CpuState, linear: u64, access: Access) -> Result<u64, Stop> {
+        match self.attempt.and_then(|it| it.translate(linear, access)) {
+            Some(gpa) => Ok(gpa),
+            None if self.machine.is_private() => Err(Stop::Private),
+            None => {
+                emulate::translate(&self.machine.memory, cpu, linear, access).map_err(Stop::Fault)
+            }
+        }
     }
 
     fn vector(&mut self, index: usize) -> Option<u128> {

@@ -128,8 +128,10 @@ pub struct RunPage {
     pub access: u8,
     /// Guest physical address of the access.
     pub gpa: u64,
-    /// Guest linear address of the access (also for INS and OUTS), if `gla_valid` is 1.
+    /// Guest linear address of the access (also for INS and OUTS).
     pub gla: u64,
+    /// Bit 0: `gla` is valid, bit 1: `gpa` is what it was translated to, and not a table that was
+    /// read on the way.
     pub gla_valid: u32,
     /// [`ExitKind::Halted`]: 1 if `wake_tsc` is set.
     pub wake_valid: u32,

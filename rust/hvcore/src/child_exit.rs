@@ -168,7 +168,6 @@ fn port(run: &mut Run<'_>) -> Next {
 /// An access to a GPA that is not mapped, or not so (SDM vol. 3, table 28-7).
 fn memory(run: &mut Run<'_>) -> Next {
     inject!(run.vp.runs_on().unwrap_or(0), ChildMemory);
-    const LINEAR_VALID: u64 = 1 << 7;
     const NMI_UNBLOCKING: u64 = 1 << 12;
     let qualification = vmcs::EXIT_QUALIFICATION.read();
     if qualification & NMI_UNBLOCKING != 0 && run.state.event.is_none() {
@@ -177,7 +176,7 @@ fn memory(run: &mut Run<'_>) -> Next {
     }
     let page = &mut run.page;
     page.gpa = vmcs::GUEST_PHYSICAL_ADDRESS.read();
-    page.gla_valid = u32::from(qualification & LINEAR_VALID != 0);
+    page.gla_valid = qualification as u32 >> 7 & 3;
     page.gla = vmcs::GUEST_LINEAR_ADDRESS.read();
     page.access = (qualification & 7) as u8;
     if run.private {

@@ -401,7 +401,11 @@ fn memory(
         a if a & 4 != 0 => access_type::EXECUTE,
         _ => access_type::READ,
     };
-    let info = if run.gla_valid != 0 { 3 } else { 0 };
+    // An access to a table that was read to translate the address is not one to it.
+    let info = match run.gla_valid & 3 {
+        both @ (1 | 3) => both as u8,
+        _ => 0,
+    };
     let type_ = if mapped {
         message_type::GPA_INTERCEPT
     } else {

@@ -140,7 +140,7 @@ fn string_port() {
 #[test]
 fn memory() {
     let mut run = run_page();
-    (run.gpa, run.gla, run.gla_valid, run.access) = (0xfee0_0020, 0x7000_0020, 1, 1);
+    (run.gpa, run.gla, run.gla_valid, run.access) = (0xfee0_0020, 0x7000_0020, 3, 1);
     for (access, bits, type_) in [
         (
             HV_INTERCEPT_ACCESS_READ,
@@ -172,12 +172,18 @@ fn memory() {
         assert_eq!({ info.guest_physical_address }, 0xfee0_0020);
         assert_eq!({ info.guest_virtual_address }, 0x7000_0020);
         // SAFETY: All members of the union are integers.
-        assert_eq!(
-            unsafe { info.memory_access_info.__bindgen_anon_1 }.gva_valid(),
-            1
-        );
+        let access = unsafe { info.memory_access_info.__bindgen_anon_1 };
+        assert_eq!((access.gva_valid(), access.gva_gpa_valid()), (1, 1));
         assert_eq!(info.instruction_byte_count, 2);
     }
+    // A table of the guest's lies there.
+    run.gla_valid = 1;
+    let info = message(&run, ExitKind::Memory, &[], false)
+        .to_memory_info()
+        .unwrap();
+    // SAFETY: All members of the union are integers.
+    let access = unsafe { info.memory_access_info.__bindgen_anon_1 };
+    assert_eq!((access.gva_valid(), access.gva_gpa_valid()), (1, 0));
     run.gla_valid = 0;
     let info = message(&run, ExitKind::Memory, &[], false)
         .to_memory_info()

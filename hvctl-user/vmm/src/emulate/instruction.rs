@@ -9,28 +9,28 @@ use super::operand::{
     Place, immediate, is_memory, linear, offset, register, segment_name, set_register, sign_extend,
     truncate,
 };
-use super::walk::{Access, translate};
+use super::walk::Access;
 use super::{Space, Stop, divide, operand, stack, string, vector};
-use crate::hypervisor::{CpuState, Exception, Gpr};
-use crate::memory::GuestMemory;
+use crate::hypervisor::{CpuState, Gpr};
 
 const LONGEST: usize = 15;
 
 /// The bytes at RIP, as many as an instruction can have or as can be read.
-pub fn fetch(cpu: &CpuState, memory: &GuestMemory) -> Result<Vec<u8>, Exception> {
+pub fn fetch(cpu: &CpuState, space: &impl Space) -> Result<Vec<u8>, Stop> {
     let base = if cpu.bitness() == 64 { 0 } else { cpu.cs.base };
     let start = base.wrapping_add(cpu.rip);
     let mut bytes = Vec::with_capacity(LONGEST);
     while bytes.len() < LONGEST {
         let at = start.wrapping_add(bytes.len() as u64);
-        let gpa = match translate(memory, cpu, at, Access::fetch(cpu)) {
+        let gpa = match space.translate(cpu, at, Access::fetch(cpu)) {
             Ok(gpa) => gpa,
             Err(fault) if bytes.is_empty() => return Err(fault),
             Err(_) => break,
         };
         let room = (LONGEST - bytes.len()).min(0x1000 - (at & 0xfff) as usize);
         let mut part = [0; LONGEST];
-        if memory
+        if space
+            .memory()
             .read_slice(&mut part[..room], GuestAddress(gpa))
             .is_err()
         {
@@ -43,7 +43,7 @@ pub fn fetch(cpu: &CpuState, memory: &GuestMemory) -> Result<Vec<u8>, Exception>
 
 /// Decodes the instruction at RIP from `hint`, or from guest memory where that is not
 /// enough.
-pub fn decode(cpu: &CpuState, memory: &GuestMemory, hint: &[u8]) -> Result<Instruction, Stop> {
+pub fn decode(cpu: &CpuState, space: &impl Space, hint: &[u8]) -> Result<Instruction, Stop> {
     let attempt = |bytes: &[u8]| {
         let mut decoder = Decoder::with_ip(cpu.bitness(), bytes, cpu.rip, DecoderOptions::NONE);
         let instruction = decoder.decode();
@@ -52,7 +52,7 @@ pub fn decode(cpu: &CpuState, memory: &GuestMemory, hint: &[u8]) -> Result<Instr
     if let Some(instruction) = attempt(hint) {
         return Ok(instruction);
     }
-    let bytes = fetch(cpu, memory).map_err(Stop::Fault)?;
+    let bytes = fetch(cpu, space)?;
     attempt(&bytes).ok_or_else(|| Stop::Unknown {
         rip: cpu.rip,
         bytes,
@@ -87,7 +87,7 @@ pub fn execute(
         Some(Flow::Next) => cpu.rip = instruction.next_ip(),
         Some(Flow::To(rip)) => cpu.rip = rip,
         None => {
-            let mut bytes = fetch(cpu, space.memory()).unwrap_or_default();
+            let mut bytes = fetch(cpu, space).unwrap_or_default();
             bytes.truncate(instruction.len());
             let text = format!("{:?}", instruction.code());
             return Err(Stop::Unknown {

@@ -21,6 +21,10 @@ pub use walk::{Access, translate};
 /// What an instruction can reach: RAM, devices in the memory map, and ports.
 pub trait Space {
     fn memory(&self) -> &GuestMemory;
+    /// The guest-physical address of a linear one.
+    fn translate(&self, cpu: &CpuState, linear: u64, access: Access) -> Result<u64, Stop> {
+        translate(self.memory(), cpu, linear, access).map_err(Stop::Fault)
+    }
     fn mmio_read(&mut self, gpa: u64, data: &mut [u8]);
     fn mmio_write(&mut self, gpa: u64, data: &[u8]);
     fn port_read(&mut self, port: u16, data: &mut [u8]);
@@ -44,12 +48,32 @@ pub enum Stop {
         bytes: Vec<u8>,
         text: String,
     },
+    /// The instruction, or an operand of it, is where only the guest can read.
+    #[error("it needs the guest's memory, which is private")]
+    Private,
+}
+
+/// The access that the processor stopped at, which it had translated and found permitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attempt {
+    pub linear: u64,
+    pub gpa: u64,
+    pub write: bool,
+}
+
+impl Attempt {
+    /// The guest-physical address of a linear one, if this access shows that it can be had.
+    pub fn translate(&self, linear: u64, access: Access) -> Option<u64> {
+        let same = linear >> 12 == self.linear >> 12;
+        let permitted = !access.fetch && (self.write || !access.write);
+        (same && permitted).then_some(self.gpa & !0xfff | linear & 0xfff)
+    }
 }
 
 /// Carries out the instruction at RIP: moves `cpu` on, reads and writes `space`.
 /// `bytes` are the instruction as the hypervisor saw it, as far as it did.
 pub fn step(cpu: &mut CpuState, space: &mut impl Space, bytes: &[u8]) -> Result<(), Stop> {
-    let instruction = instruction::decode(cpu, space.memory(), bytes)?;
+    let instruction = instruction::decode(cpu, space, bytes)?;
     instruction::execute(cpu, space, &instruction)
 }
 

@@ -4,7 +4,7 @@
 use iced_x86::{Instruction, OpKind, Register as Name};
 use vm_memory::{Bytes, GuestAddress, GuestMemory as _};
 
-use super::walk::{Access, translate};
+use super::walk::Access;
 use super::{Space, Stop};
 use crate::hypervisor::state::exception::{GENERAL_PROTECTION, STACK};
 use crate::hypervisor::{CpuState, Exception, Gpr, Segment};
@@ -218,7 +218,7 @@ impl Place {
         size: usize,
         access: Access,
     ) -> Result<Self, Stop> {
-        let at = |linear| translate(space.memory(), cpu, linear, access).map_err(Stop::Fault);
+        let at = |linear| space.translate(cpu, linear, access);
         let first = size.min(0x1000 - (linear & 0xfff) as usize);
         let mut parts = [(at(linear)?, first), (0, size - first)];
         if first < size {

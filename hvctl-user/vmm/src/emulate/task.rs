@@ -125,7 +125,7 @@ impl<S: Space> Tables<'_, S> {
             Ok(place) => Ok(place),
             Err(Stop::Fault(exception)) => Err(exception),
             // A translation ends in nothing else.
-            Err(Stop::Unknown { .. }) => Err(fault(GENERAL_PROTECTION, 0, 0)),
+            Err(Stop::Unknown { .. } | Stop::Private) => Err(fault(GENERAL_PROTECTION, 0, 0)),
         }
     }
 
@@ -172,7 +172,7 @@ impl<S: Space> Tables<'_, S> {
 
 /// Bytes of the instruction at RIP, which the processor can read.
 fn instruction_length(cpu: &CpuState, space: &impl Space) -> u64 {
-    instruction::decode(cpu, space.memory(), &[]).map_or(0, |decoded| decoded.len() as u64)
+    instruction::decode(cpu, space, &[]).map_or(0, |decoded| decoded.len() as u64)
 }
 
 /// Makes `cpu` run the other task. On an exception `cpu` is what is to take it: the old task, or

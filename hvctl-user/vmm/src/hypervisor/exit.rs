@@ -64,6 +64,8 @@ pub struct PortAccess {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryAccess {
     pub gpa: u64,
+    /// The linear address that the processor translated to that.
+    pub linear: Option<u64>,
     pub write: bool,
     /// It was made to deliver an event, not by the instruction at RIP.
     pub by_event: bool,

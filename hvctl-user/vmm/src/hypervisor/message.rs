@@ -85,8 +85,12 @@ fn port(message: &hv::hv_x64_io_port_intercept_message) -> PortAccess {
 fn memory(message: &hv::hv_x64_memory_intercept_message) -> MemoryAccess {
     // SAFETY: every bit pattern is valid for either member of the union.
     let state = unsafe { message.header.execution_state.as_uint16 };
+    // SAFETY: and for these.
+    let info = unsafe { message.memory_access_info.__bindgen_anon_1 };
+    let translated = info.gva_valid() != 0 && info.gva_gpa_valid() != 0;
     MemoryAccess {
         gpa: message.guest_physical_address,
+        linear: translated.then_some(message.guest_virtual_address),
         write: message.header.intercept_access_type == WRITE,
         by_event: state & INTERRUPTION_PENDING != 0,
         rip: message.header.rip,
@@ -164,6 +168,7 @@ mod tests {
             ..Default::default()
         };
         payload.header.rip = 0xffff_ffff_8100_0000;
+        payload.guest_virtual_address = 0x7010;
         payload.instruction_byte_count = 2;
         payload.instruction_bytes[..2].copy_from_slice(&[0x8b, 0x07]);
         for kind in [
@@ -175,6 +180,16 @@ mod tests {
             };
             assert_eq!((access.gpa, access.write), (0xfec0_0010, false));
             assert_eq!(access.instruction.as_slice(), [0x8b, 0x07]);
+        }
+        // Only the address that was translated to this one is of use.
+        for (info, linear) in [(0, None), (1, None), (2, None), (3, Some(0x7010))] {
+            payload.memory_access_info.as_uint8 = info;
+            let Exit::Memory(access) =
+                decode(&message(hv::hv_message_type_HVMSG_UNMAPPED_GPA, &payload)).unwrap()
+            else {
+                panic!("not a memory access")
+            };
+            assert_eq!(access.linear, linear);
         }
     }
 

@@ -4,7 +4,7 @@
 use super::*;
 use crate::device::fw_cfg::FwCfg;
 use crate::hypervisor::exit::InstructionBytes;
-use crate::hypervisor::{CpuState, Event, Exception, Interrupt};
+use crate::hypervisor::{Event, Exception, Interrupt, Segment};
 use crate::memory;
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -102,7 +102,10 @@ struct Bench {
 }
 
 fn bench(exit_port: bool) -> Bench {
-    let memory = memory::allocate(&[(0, 1 << 20)]).unwrap();
+    bench_with(memory::allocate(&[(0, 1 << 20)]).unwrap(), exit_port)
+}
+
+fn bench_with(memory: GuestMemory, exit_port: bool) -> Bench {
     let (console, vectors) = (Shared::default(), Arc::new(Vectors::default()));
     let far_end = Console {
         out: Box::new(console.clone()),
@@ -244,6 +247,7 @@ fn mmio(gpa: u64, write: bool, code: &[u8]) -> Exit {
     Exit::Memory(MemoryAccess {
         by_event: false,
         gpa,
+        linear: None,
         write,
         rip: 0x1000,
         instruction: InstructionBytes::new(bytes, code.len() as u8),
@@ -322,6 +326,60 @@ fn stray_memory_reads_as_ones() {
         .serve(&mut vp, mmio(0xd000_0000, false, &[0x8b, 0x07]))
         .unwrap();
     assert_eq!(vp.writes.pop().unwrap(), [rax(0xffff_ffff), RIP]);
+}
+
+/// Of a guest with private memory: nothing here could translate an address.
+#[test]
+fn private_memory_leaves_devices_that_the_processor_found() {
+    let paged = |linear| {
+        let mut state = CpuState {
+            rip: 0x1000,
+            cr0: CpuState::CR0_PE | CpuState::CR0_PG,
+            cr3: 0x2000,
+            cr4: CpuState::CR4_PAE,
+            efer: CpuState::EFER_LME | CpuState::EFER_LMA,
+            cs: Segment::flat_code(0x10, true),
+            ..Default::default()
+        };
+        state.set(Gpr::Rdi, linear);
+        state.set(Gpr::Rsi, 0x5000);
+        state.set(Gpr::Rax, 7);
+        state
+    };
+    const MAPPED: u64 = 0xffff_8880_0000_0010;
+    let run = |code: &[u8], linear, write| {
+        let bench = bench_with(GuestMemory::new(), false);
+        let mut vp = Script {
+            state: paged(MAPPED),
+            ..Default::default()
+        };
+        let Exit::Memory(access) = mmio(layout::IOAPIC + 0x10, write, code) else {
+            unreachable!()
+        };
+        let exit = Exit::Memory(MemoryAccess { linear, ..access });
+        bench.machine.serve(&mut vp, exit).unwrap();
+        (vp.writes.pop(), bench.machine.ending().outcome().cloned())
+    };
+    // The I/O APIC's ID register.
+    let read = run(&[0x8b, 0x07], Some(MAPPED), false);
+    assert_eq!(read, (Some(vec![rax(0), RIP]), None));
+    let written = run(&[0x89, 0x07], Some(MAPPED), true);
+    assert_eq!(written, (Some(vec![RIP]), None));
+    let refused = |(writes, outcome): (_, Option<Outcome>), what: &str| {
+        assert_eq!(writes, None, "{what}");
+        let Some(Outcome::Unsupported(message)) = outcome else {
+            panic!("{what} ended as {outcome:?}")
+        };
+        assert!(message.contains("private"), "{message}");
+    };
+    refused(run(&[0x8b, 0x07], None, false), "no translation");
+    refused(run(&[], Some(MAPPED), false), "no instruction");
+    refused(run(&[0xa5], Some(MAPPED), true), "another operand");
+    refused(run(&[0x89, 0x07], Some(MAPPED), false), "a right not seen");
+    refused(
+        run(&[0x8b, 0x47, 0xee], Some(MAPPED), false),
+        "an operand that begins in the page before",
+    );
 }
 
 #[test]
