@@ -155,7 +155,9 @@ fn call(target: &mut Target<'_>, code: u16, input: Input<'_>, output: &mut Outpu
         Target::Root => return simple(root(code, input, output)),
         Target::Partition(partition, setup) => match code {
             // These two look at what the partition was set up with.
-            code::GET_PARTITION_PROPERTY => return simple(get_property(setup, input, output)),
+            code::GET_PARTITION_PROPERTY => {
+                return simple(get_property(partition, setup, input, output))
+            }
             code::SET_PARTITION_PROPERTY => return simple(set_property(partition, setup, input)),
             _ => *partition,
         },
@@ -175,7 +177,7 @@ fn call(target: &mut Target<'_>, code: u16, input: Input<'_>, output: &mut Outpu
         code::GET_GPA_PAGES_ACCESS_STATES => access_states(partition, input, output),
         code::GET_VP_CPUID_VALUES => cpuid_values(partition, input, output),
         code::GET_PARTITION_PROPERTY => match partition.setup.lock() {
-            Ok(setup) => simple(get_property(&setup, input, output)),
+            Ok(setup) => simple(get_property(partition, &setup, input, output)),
             // The thread was killed, and will not see this.
             Err(_) => simple(Err(HvStatus::OPERATION_FAILED)),
         },
@@ -196,10 +198,19 @@ fn root(code: u16, input: Input<'_>, output: &mut Output<'_>) -> HvResult {
     Ok(())
 }
 
-fn get_property(setup: &Setup, input: Input<'_>, output: &mut Output<'_>) -> HvResult {
+fn get_property(
+    partition: &Partition,
+    setup: &Setup,
+    input: Input<'_>,
+    output: &mut Output<'_>,
+) -> HvResult {
     let input: InputGetProperty = input.simple()?;
     output.wanted()?;
-    let value = setup.properties.get(&machine::get(), input.property_code)?;
+    let value = match input.property_code {
+        property::REFERENCE_TIME => partition.reference_time()?,
+        property::GUEST_OS_ID => partition.interface.lock().registers().guest_os_id,
+        code => setup.properties.get(&machine::get(), code)?,
+    };
     output.put(0, &value);
     Ok(())
 }
@@ -218,6 +229,9 @@ fn get_property_ex(input: Input<'_>, output: &mut Output<'_>) -> HvResult {
 
 fn set_property(partition: &Partition, setup: &mut Setup, input: Input<'_>) -> HvResult {
     let input: InputSetProperty = input.simple()?;
+    if input.property_code == property::REFERENCE_TIME {
+        return partition.set_reference_time(input.property_value);
+    }
     setup
         .properties
         .set(input.property_code, input.property_value, setup.initialized)?;
@@ -257,9 +271,16 @@ fn set_registers(partition: &Partition, input: Input<'_>) -> Done {
     };
     let mut state = vp.lock();
     let suspended = state.local.explicit_suspend;
-    let done = registers::set(vp, &mut state, count, |index| {
+    let interface = partition.interface.lock().registers();
+    state.local.interface = interface;
+    let mut done = registers::set(vp, &mut state, count, |index| {
         input.element::<InputVpRegisters, RegisterAssoc>(index)
     });
+    if state.local.interface != interface {
+        if let Err(status) = partition.set_interface(state.local.interface) {
+            done.1 = Err(status);
+        }
+    }
     if suspended && !state.local.explicit_suspend {
         vp.notify();
     }
@@ -278,9 +299,11 @@ fn get_registers(partition: &Partition, input: Input<'_>, output: &mut Output<'_
         Ok(found) => found,
         Err(status) => return (0, Err(status)),
     };
+    let mut state = vp.lock();
+    state.local.interface = partition.interface.lock().registers();
     registers::get(
         vp,
-        &mut vp.lock(),
+        &mut state,
         count,
         |index| input.element::<InputVpRegisters, u32>(index),
         |index, value| output.put(usize::from(index) * size_of::<RegisterValue>(), &value),

@@ -11,16 +11,18 @@ use crate::{
     hvabi::{
         state::{group, StateKind},
         vp::{gpr, orders},
+        MAX_VPS,
     },
     hypercall,
     tlfs::{
         cpuid::{self, CpuidResult, MAX_RESULTS},
         hvcall::{intercept_type, InputInstallIntercept, InputInterceptResult},
         intercept::Intercepts,
+        interface::{self, feature, Gp},
         message, pod,
         processor::Cpuid,
         property::unimplemented_msr,
-        state::{EVENT_GP, EVENT_GP_ERROR},
+        state::EVENT_GP,
         status::{HvResult, HvStatus},
         store::Mode,
     },
@@ -95,13 +97,15 @@ fn add_result(vp: &Vp, mut result: CpuidResult) -> HvResult {
     Ok(())
 }
 
-/// What hvcore answers to CPUID.
-fn native(vp: &Vp, state: &mut State, leaf: u32, subleaf: u32) -> HvResult<Cpuid> {
+/// What CPUID says if the program has no say in it.
+pub(super) fn native(vp: &Vp, state: &mut State, leaf: u32, subleaf: u32) -> HvResult<Cpuid> {
     let spa = state.xsave.spa();
     let question = u64::from(leaf) | u64::from(subleaf) << 32;
     let kind = StateKind::Cpuid;
     hv_status(hypercall::vp_get(vp.partition_id(), vp.index(), kind, spa, question).0)?;
-    pod::read_at(&state.xsave[..], 0).ok_or(HvStatus::OPERATION_FAILED)
+    let mut values = pod::read_at(&state.xsave[..], 0).ok_or(HvStatus::OPERATION_FAILED)?;
+    interface::cpuid(state.local.features, leaf, MAX_VPS as u32, &mut values);
+    Ok(values)
 }
 
 /// What the VP is told by CPUID; `registered` says whether the program has a say in it.
@@ -124,12 +128,15 @@ impl Partition {
     /// What hvcore has to do for the program when the VP is entered.
     #[inline]
     pub(super) fn orders(&self, state: &State) -> u64 {
-        let orders = self.installed.orders.load(Relaxed);
-        if state.cpuid.is_empty() {
-            orders
-        } else {
-            orders | orders::CPUID
+        let mut orders = self.installed.orders.load(Relaxed);
+        let features = interface::offered(state.local.features);
+        if !state.cpuid.is_empty() || features != 0 {
+            orders |= orders::CPUID;
         }
+        if features & feature::HYPERCALL != 0 {
+            orders |= orders::HYPERCALL;
+        }
+        orders
     }
 
     /// CPUID: true if it was answered, false if the message for the program is in `state`.
@@ -154,28 +161,46 @@ impl Partition {
     pub(super) fn answer_msr(&self, vp: &Vp, state: &mut State) -> HvResult<bool> {
         let write = state.run.access & 2 != 0;
         let index = state.run.gpr[gpr::RCX] as u32;
+        if let Some(answer) = self.synthetic_msr(vp, state, index, write)? {
+            match answer {
+                Ok(value) => state.finish_msr(write, value),
+                Err(Gp) => state.inject(vp, EVENT_GP)?,
+            }
+            return Ok(true);
+        }
         if self.installed.intercepts.lock().msr(index, write) {
             return Ok(false);
         }
         if self.installed.msr_action.load(Relaxed) == unimplemented_msr::FAULT {
-            state.load_groups(vp, group::EVENT)?;
-            state.registers.event = EVENT_GP;
-            state.registers.event_error = EVENT_GP_ERROR;
-            state.store_groups(vp, group::EVENT)?;
-            return Ok(true);
+            state.inject(vp, EVENT_GP)?;
+        } else {
+            state.finish_msr(write, 0);
         }
-        if !write {
-            state.run.gpr[gpr::RAX] = 0;
-            state.run.gpr[gpr::RDX] = 0;
-        }
-        state.retire();
         Ok(true)
     }
 }
 
 impl State {
+    /// Ends RDMSR, which read `value`, or WRMSR.
+    fn finish_msr(&mut self, write: bool, value: u64) {
+        if !write {
+            self.run.gpr[gpr::RAX] = value & 0xffff_ffff;
+            self.run.gpr[gpr::RDX] = value >> 32;
+        }
+        self.retire();
+    }
+
+    /// Has the next entry deliver a fault of the instruction that exited; its error code, if it has
+    /// one, is 0.
+    pub(super) fn inject(&mut self, vp: &Vp, event: u32) -> HvResult {
+        self.load_groups(vp, group::EVENT)?;
+        self.registers.event = event;
+        self.registers.event_error = 0;
+        self.store_groups(vp, group::EVENT)
+    }
+
     /// The instruction that caused the last exit was executed, in effect.
-    fn retire(&mut self) {
+    pub(super) fn retire(&mut self) {
         let length = self.run.instruction_len as u8;
         self.run.rip = Mode::of(&self.run).advance(self.run.rip, length);
         self.retired = true;

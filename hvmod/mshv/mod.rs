@@ -14,6 +14,7 @@
 //! | [`interrupt`], [`routing`], [`irqfd`] | interrupts for a partition |
 //! | [`ioeventfd`] | writes of a partition that become events |
 //! | [`intercept`] | what of a VP its program decides: CPUID, MSRs, exceptions |
+//! | [`interface`], [`guest_call`] | what a guest that knows Hyper-V finds: MSRs, pages, hypercalls |
 //! | [`hvcall`] | the hypercalls of Hyper-V that a program may make |
 //! | [`registry`] | which partitions exist |
 //! | [`user`] | arguments in the program's memory |
@@ -31,8 +32,9 @@
 //! 3. `Vp::state`: the VP's registers. Held while the VP runs, not while it sleeps. Of one VP only.
 //! 4. `Partition::irqfds`.
 //! 5. `Partition::routes`.
-//! 6. `Partition::regions`, `Partition::doorbells`, `Partition::installed`.
-//! 7. [`registry`]'s.
+//! 6. `Partition::interface`.
+//! 7. `Partition::regions`, `Partition::doorbells`, `Partition::installed`.
+//! 8. [`registry`]'s.
 //!
 //! The lock of an eventfd's wait queue is held where an irqfd asserts an interrupt, with interrupts
 //! off: [`interrupt`] takes none of the locks above.
@@ -47,8 +49,10 @@
 
 mod freeze;
 mod guest;
+mod guest_call;
 mod hvcall;
 mod intercept;
+mod interface;
 mod interrupt;
 mod ioeventfd;
 mod irqfd;

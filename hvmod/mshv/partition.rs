@@ -5,6 +5,7 @@
 use super::{
     hvcall::{self, Target},
     intercept::Installed,
+    interface::Interface,
     ioeventfd::{self, Doorbells},
     irqfd::{self, Irqfds},
     private,
@@ -58,6 +59,8 @@ pub(crate) struct Partition {
     pub(super) doorbells: Doorbells,
     #[pin]
     pub(super) installed: Installed,
+    #[pin]
+    pub(super) interface: Mutex<Interface>,
 }
 
 impl Partition {
@@ -79,6 +82,7 @@ impl Partition {
                     irqfds <- new_mutex!(Irqfds::new()),
                     doorbells <- Doorbells::new(),
                     installed <- Installed::new(),
+                    interface <- new_mutex!(Interface::new()),
                 }),
                 GFP_KERNEL_ACCOUNT,
             )

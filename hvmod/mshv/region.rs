@@ -324,6 +324,20 @@ impl Regions {
             .memory
             .read(gpa - region.request.guest_pfn * PAGE_SIZE, out)
     }
+
+    /// Writes words of guest memory, in one page; `None` where the guest could not write them.
+    pub(super) fn write(&mut self, gpa: u64, words: &[u64]) -> Option<()> {
+        let pfn = gpa / PAGE_SIZE;
+        let region = self.list.iter_mut().find(|r| r.contains(pfn))?;
+        let first = region.request.guest_pfn;
+        if !region.writable() {
+            return None;
+        }
+        if let Some(tracking) = &mut region.tracking {
+            tracking.touch((pfn - first) as usize, true);
+        }
+        region.memory.write(gpa - first * PAGE_SIZE, words)
+    }
 }
 
 /// Pins and maps user memory.

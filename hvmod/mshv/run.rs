@@ -67,7 +67,10 @@ fn run<'a>(partition: &Partition, vp: &'a Vp) -> Result<MutexGuard<'a, State>> {
         if state.retired {
             state.run.orders |= orders::RETIRED;
         }
-        let Some(status) = enter(partition, vp, &state) else {
+        if state.idle {
+            state.run.orders |= orders::IDLE;
+        }
+        let Some(status) = enter(partition, vp, &mut state) else {
             // Those who want the state get it: the mutex does not let this one overtake twice.
             drop(state);
             state = vp.lock_to_run();
@@ -91,12 +94,15 @@ fn run<'a>(partition: &Partition, vp: &'a Vp) -> Result<MutexGuard<'a, State>> {
 }
 
 /// Enters the VP, unless there is something else to do first.
-fn enter(partition: &Partition, vp: &Vp, state: &State) -> Option<Status> {
+fn enter(partition: &Partition, vp: &Vp, state: &mut State) -> Option<Status> {
     let guard = RunGuard::new();
     vp.set_running();
     if guard.work_pending() || vp.is_wanted() {
         vp.set_idle(idle::READY);
         return None;
+    }
+    if vp.take_flush() {
+        state.run.orders |= orders::FLUSH;
     }
     let status = hypercall::vp_run(vp.partition_id(), vp.index());
     vp.set_idle(idle::READY);
@@ -139,7 +145,7 @@ fn tsc_to_ns(ticks: u64) -> u64 {
 }
 
 fn exit_kind(run: &RunPage) -> ExitKind {
-    const KINDS: [ExitKind; 13] = [
+    const KINDS: [ExitKind; 14] = [
         ExitKind::Interrupted,
         ExitKind::Halted,
         ExitKind::Port,
@@ -153,6 +159,7 @@ fn exit_kind(run: &RunPage) -> ExitKind {
         ExitKind::Msr,
         ExitKind::Exception,
         ExitKind::TaskSwitch,
+        ExitKind::Hypercall,
     ];
     KINDS
         .get(run.exit as usize)
@@ -165,6 +172,7 @@ fn after(partition: &Partition, vp: &Vp, state: &mut State) -> Next {
     let kind = exit_kind(&state.run);
     let mut instruction = Instruction::default();
     let mut mapped = false;
+    state.idle &= kind == ExitKind::Halted;
     match kind {
         ExitKind::Interrupted => {
             if state.run.reason == REASON_PAUSE {
@@ -209,6 +217,10 @@ fn after(partition: &Partition, vp: &Vp, state: &mut State) -> Next {
         ExitKind::Msr => match partition.answer_msr(vp, state) {
             Ok(true) => return Next::Again,
             Ok(false) => {}
+            Err(_) => hypercall::report(),
+        },
+        ExitKind::Hypercall => match partition.answer_hypercall(vp, state) {
+            Ok(()) => return Next::Again,
             Err(_) => hypercall::report(),
         },
         ExitKind::Exception => instruction = guest::instruction(partition, &state.run),

@@ -41,7 +41,7 @@ use kernel::{
     new_mutex,
     prelude::*,
     sync::{
-        atomic::{Atomic, Full, Relaxed},
+        atomic::{Acquire, Atomic, Full, Relaxed},
         Arc, Mutex, MutexGuard,
     },
 };
@@ -82,6 +82,8 @@ pub(super) struct State {
     pub(super) cpuid: KVec<CpuidResult>,
     /// The next entry is behind an instruction: see [`orders::RETIRED`](crate::hvabi::vp::orders::RETIRED).
     pub(super) retired: bool,
+    /// The VP was told to wait for an interrupt: see [`orders::IDLE`](crate::hvabi::vp::orders::IDLE).
+    pub(super) idle: bool,
     /// While the partition's time stands still.
     pub(super) frozen: Option<Clock>,
     /// RIP of the instruction that the program was told of: once it has moved, the program has
@@ -101,6 +103,8 @@ pub(crate) struct Vp {
     wanted: Atomic<u32>,
     /// CPU on which the VP runs now, or one of [`idle`].
     running_on: Atomic<u32>,
+    /// Its translations are to be forgotten before it runs again.
+    flush: Atomic<bool>,
     /// Where the thread that runs the VP sleeps while the VP is halted.
     pub(super) waiter: Waiter,
     /// A copy of the last intercept for a program that mapped it.
@@ -111,13 +115,14 @@ pub(crate) struct Vp {
 }
 
 impl Vp {
-    fn new(partition: PartitionId, index: u32) -> Result<Arc<Self>> {
+    fn new(partition: PartitionId, index: u32, features: u64) -> Result<Arc<Self>> {
         let state = State {
             run: Shared::new()?,
             registers: Shared::new()?,
             xsave: Shared::new()?,
             local: LocalRegisters {
                 vp_index: index,
+                features,
                 // Until it is run first.
                 explicit_suspend: true,
                 ..LocalRegisters::default()
@@ -125,6 +130,7 @@ impl Vp {
             message: KBox::new(Message::none(), GFP_KERNEL_ACCOUNT)?,
             cpuid: KVec::new(),
             retired: false,
+            idle: false,
             frozen: None,
             told: None,
         };
@@ -140,6 +146,7 @@ impl Vp {
                 state <- new_mutex!(state),
                 wanted: Atomic::new(0),
                 running_on: Atomic::new(idle::STOPPED),
+                flush: Atomic::new(false),
                 waiter,
                 message_page,
                 message_mapped: Atomic::new(false),
@@ -193,6 +200,32 @@ impl Vp {
     #[inline]
     pub(super) fn set_idle(&self, why: u32) {
         self.running_on.store(why, Relaxed);
+    }
+
+    /// Whether translations are to be forgotten, which from now on is done. After
+    /// [`set_running`](Self::set_running).
+    #[inline]
+    pub(super) fn take_flush(&self) -> bool {
+        self.flush.load(Relaxed) && self.flush.xchg(false, Full)
+    }
+
+    /// Has the VP forget its translations before it runs on; true if it runs now and was told to
+    /// stop, so that [`has_left`](Self::has_left) must be waited for.
+    pub(super) fn request_flush(&self) -> bool {
+        // A full barrier: a VP that does not see this is seen running.
+        self.flush.xchg(true, Full);
+        let cpu = self.running_on.load(Relaxed);
+        if cpu >= idle::FIRST {
+            return false;
+        }
+        cpu_run::kick(cpu);
+        true
+    }
+
+    /// Whether the VP has not been running all the time since
+    /// [`request_flush`](Self::request_flush).
+    pub(super) fn has_left(&self) -> bool {
+        self.running_on.load(Acquire) >= idle::FIRST || !self.flush.load(Acquire)
     }
 
     /// Lets the VP run in place of the current thread, if it could.
@@ -334,7 +367,7 @@ pub(super) fn create(partition: &Arc<Partition>, setup: &Setup, arg: usize) -> R
         return refused(HvStatus::INVALID_VP_INDEX);
     }
 
-    let vp = Vp::new(partition.id(), index)?;
+    let vp = Vp::new(partition.id(), index, setup.properties.synthetic_features)?;
     let file = KBox::new(
         VpFile {
             partition: partition.clone(),

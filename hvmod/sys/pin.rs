@@ -189,6 +189,29 @@ impl PinnedPages {
         }
         Some(())
     }
+
+    /// Writes whole words from `offset` on, a multiple of 8; `None` if they are not all there, or
+    /// nobody may write to these pages.
+    ///
+    /// Programs and VPs may read at the same time: they see each word as it was or as it is.
+    pub(crate) fn write(&self, offset: u64, words: &[u64]) -> Option<()> {
+        let first = usize::try_from(offset).ok()?;
+        let end = first.checked_add(size_of_val(words))?;
+        if !self.written || offset % 8 != 0 || end > self.pages.len() * PAGE_SIZE {
+            return None;
+        }
+        for (offset, word) in (first..end).step_by(8).zip(words) {
+            // SAFETY: A pinned page, always mapped on 64 bits.
+            let page = unsafe { hvmod_page_address(self.pages[offset / PAGE_SIZE]) };
+            // SAFETY: The word is in the page and aligned; nothing in the kernel refers to it.
+            unsafe {
+                page.cast::<u64>()
+                    .add(offset % PAGE_SIZE / 8)
+                    .write_volatile(*word)
+            };
+        }
+        Some(())
+    }
 }
 
 impl Drop for PinnedPages {

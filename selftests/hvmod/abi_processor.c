@@ -162,7 +162,7 @@ static void exceptions(void)
 	memcpy(p.memory + CODE + 0x800, fault, fault_end - fault);
 	set_gate(&p, 6, 0x800);
 	if (run_to(&p, HV_MSG_IO_PORT, "VMCALL of a child comes to nothing"))
-		tap(p.message.port.port == NO_FAULT && p.message.port.rax == ~0ull,
+		tap(p.message.port.port == NO_FAULT && p.message.port.rax == 2 /* HV_STATUS_INVALID_HYPERCALL_CODE */,
 		    "it says that there is no such hypercall");
 	partition_close(&p);
 

@@ -137,10 +137,11 @@ static void *some_memory(size_t size)
 	return memory;
 }
 
-/* A partition with MEMORY_SIZE at 0 and VP 0. */
+/* A partition with MEMORY_SIZE at 0 and VP 0, and these synthetic features. */
 __attribute__((unused))
-static void partition_open(struct partition *p)
+static void partition_open_as(struct partition *p, uint64_t features)
 {
+	struct hv_set_property property = { .code = HV_PROP_SYNTHETIC_FEATURES, .value = features };
 	struct mshv_create_partition create = {
 		.pt_flags = 1 << MSHV_PT_BIT_LAPIC | 1 << MSHV_PT_BIT_X2APIC |
 			    1 << MSHV_PT_BIT_GPA_SUPER_PAGES,
@@ -154,6 +155,8 @@ static void partition_open(struct partition *p)
 	p->fd = ioctl(p->device, MSHV_CREATE_PARTITION, &create);
 	if (p->fd < 0)
 		tap_bail_out("MSHV_CREATE_PARTITION: %s", strerror(errno));
+	if (hypercall(p->fd, HV_SET_PARTITION_PROPERTY, 0, &property, sizeof(property), NULL, 0))
+		tap_bail_out("SYNTHETIC_PROC_FEATURES: %s", strerror(errno));
 	if (ioctl(p->fd, MSHV_INITIALIZE_PARTITION))
 		tap_bail_out("MSHV_INITIALIZE_PARTITION: %s", strerror(errno));
 	p->memory = some_memory(MEMORY_SIZE);
@@ -162,6 +165,13 @@ static void partition_open(struct partition *p)
 	p->vp = ioctl(p->fd, MSHV_CREATE_VP, &vp);
 	if (p->vp < 0)
 		tap_bail_out("MSHV_CREATE_VP: %s", strerror(errno));
+}
+
+/* The same with none. */
+__attribute__((unused))
+static void partition_open(struct partition *p)
+{
+	partition_open_as(p, 0);
 }
 
 /* VP `index` of the same partition; errno in `errno` if its `vp` is negative. */

@@ -50,7 +50,11 @@
 #define HV_GDTR		0x70001
 #define HV_EFER		0x80001
 #define HV_ACTIVITY	0x4		/* internal activity: 1 waits for SIPI, 2 halted */
+#define HV_TSC		0x80000
+#define HV_HYPERCALL	0x90001
+#define HV_GUEST_OS_ID	0x90002
 #define HV_VP_INDEX	0x90003
+#define HV_REFERENCE_TSC 0x90017
 
 /* Messages. */
 #define HV_MSG_UNMAPPED_GPA		0x80000000
@@ -126,6 +130,8 @@ struct hv_translated {
 };
 
 /* Properties. */
+#define HV_PROP_SYNTHETIC_FEATURES	0x00010001
+#define HV_PROP_REFERENCE_TIME		0x00030005
 #define HV_PROP_GPA_ACCESS_TRACKING	0x00050005
 #define HV_PROP_UNIMPLEMENTED_MSR	0x00050017
 

@@ -12,6 +12,7 @@ pub mod gpr {
     pub const RBP: usize = 5;
     pub const RSI: usize = 6;
     pub const RDI: usize = 7;
+    pub const R8: usize = 8;
 }
 
 /// Why [`Call::VpRun`](crate::call::Call::VpRun) came back.
@@ -49,6 +50,8 @@ pub enum ExitKind {
     /// TSS and the cause (SDM vol. 3, table 28-2). RIP is at the instruction; an event that caused
     /// it is in [`RunPage::event`], and is delivered again unless the root takes it away.
     TaskSwitch = 12,
+    /// VMCALL at CPL 0, where [`orders::HYPERCALL`] says so. RIP is at the instruction.
+    Hypercall = 13,
 }
 
 /// Bits of [`RunPage::orders`].
@@ -61,6 +64,13 @@ pub mod orders {
     /// RIP was moved behind an instruction whose effects the root has seen to: no interrupt is
     /// held back any more by the one before it, and a single-step trap is due.
     pub const RETIRED: u64 = 1 << 33;
+    /// VMCALL at CPL 0 is an exit; without this it has RAX say that there is no such hypercall.
+    pub const HYPERCALL: u64 = 1 << 34;
+    /// What the processor remembers of the VP's translations is forgotten first.
+    pub const FLUSH: u64 = 1 << 35;
+    /// The VP is not entered before an interrupt is pending for it, also one that it holds back:
+    /// [`ExitKind::Halted`] until then.
+    pub const IDLE: u64 = 1 << 36;
 }
 
 /// [`RunPage::reason`] of a PAUSE in a loop.

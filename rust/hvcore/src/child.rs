@@ -223,6 +223,9 @@ impl Run<'_> {
         if self.page.orders & orders::RETIRED != 0 {
             event::retire();
         }
+        if self.page.orders & orders::FLUSH != 0 {
+            insn::invvpid_one(self.state.vpid);
+        }
     }
 
     /// Writes the VP's registers, and what there is to tell, to the page that the root sees.

@@ -470,11 +470,15 @@ fn exception(lp: &mut Lp, run: &mut Run<'_>) -> Next {
     }
 }
 
-/// A hypercall of the child: there are none yet, so every number is an unknown one.
+/// A hypercall of the child: the root's to answer, if it wants to.
 fn vmcall(run: &mut Run<'_>) -> Next {
-    const NO_SUCH_CALL: u64 = u64::MAX;
+    /// HV_STATUS_INVALID_HYPERCALL_CODE.
+    const NO_SUCH_CALL: u64 = 2;
     if event::cpl() != 0 {
         return inject(run, Event::UD);
+    }
+    if run.page.orders & orders::HYPERCALL != 0 {
+        return to_root(run, ExitKind::Hypercall);
     }
     run.state.gpr[RAX] = NO_SUCH_CALL;
     event::skip_instruction();

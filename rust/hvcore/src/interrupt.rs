@@ -12,7 +12,7 @@ use crate::partition::{self, Answer, Partition};
 use crate::vp::{Activity, Vp};
 use core::sync::atomic::{AtomicU32, Ordering};
 use hvabi::call::{interrupt, Status};
-use hvabi::vp::ExitKind;
+use hvabi::vp::{orders, ExitKind};
 
 /// Turns for lowest-priority delivery.
 static TURN: AtomicU32 = AtomicU32::new(0);
@@ -90,6 +90,12 @@ pub fn prepare(run: &mut Run<'_>) -> Option<ExitKind> {
             return Some(ExitKind::Halted);
         }
         state.activity = Activity::Active;
+    }
+    if run.page.orders & orders::IDLE != 0 {
+        if !delivered && next.is_none() {
+            return Some(ExitKind::Halted);
+        }
+        run.page.orders &= !orders::IDLE;
     }
     vmcs::PROC_CONTROLS.write(controls);
     // With nothing deliverable, an interrupt may wait for the task priority to go down.

@@ -22,6 +22,7 @@ pub mod errno;
 pub mod fpu;
 pub mod hvcall;
 pub mod intercept;
+pub mod interface;
 pub mod lapic;
 pub mod message;
 pub mod mshv;

@@ -303,16 +303,18 @@ pub fn translate(
             },
         ),
         ExitKind::Exception => exception(message, vp_index, run, instruction),
-        ExitKind::Unexpected | ExitKind::Interrupted | ExitKind::WaitForSipi | ExitKind::Cpuid => {
-            message.set(
-                message_type::UNSUPPORTED_FEATURE,
-                &UnsupportedFeatureMessage {
-                    vp_index,
-                    feature_code: feature::INTERCEPT,
-                    feature_parameter: u64::from(run.reason),
-                },
-            )
-        }
+        ExitKind::Unexpected
+        | ExitKind::Interrupted
+        | ExitKind::WaitForSipi
+        | ExitKind::Cpuid
+        | ExitKind::Hypercall => message.set(
+            message_type::UNSUPPORTED_FEATURE,
+            &UnsupportedFeatureMessage {
+                vp_index,
+                feature_code: feature::INTERCEPT,
+                feature_parameter: u64::from(run.reason),
+            },
+        ),
     }
 }
 

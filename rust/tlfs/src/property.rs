@@ -2,6 +2,7 @@
 
 //! Partition properties: `enum hv_partition_property_code`.
 
+use super::interface;
 use super::status::{HvResult, HvStatus};
 use super::xsave::Layout;
 
@@ -33,10 +34,6 @@ pub mod code {
 
 /// `hv_partition_property_vmm_capabilities`: a VMM may ask which synthetic features it can assign.
 pub const VMM_CAP_ASSIGNABLE_SYNTHETIC: u64 = 1 << 4;
-
-/// Synthetic features (`union hv_partition_synthetic_processor_features`) that a partition can
-/// have: none yet, so a guest sees plain hardware.
-pub const ASSIGNABLE_SYNTHETIC_FEATURES: u64 = 0;
 
 /// Values of UNIMPLEMENTED_MSR_ACTION.
 pub mod unimplemented_msr {
@@ -102,7 +99,7 @@ impl Machine {
     pub fn get_ex(&self, code: u32) -> HvResult<u64> {
         Ok(match code {
             code::VMM_CAPABILITIES => VMM_CAP_ASSIGNABLE_SYNTHETIC,
-            code::ASSIGNABLE_SYNTHETIC_PROC_FEATURES => ASSIGNABLE_SYNTHETIC_FEATURES,
+            code::ASSIGNABLE_SYNTHETIC_PROC_FEATURES => interface::ASSIGNABLE,
             _ => return Err(HvStatus::UNKNOWN_PROPERTY),
         })
     }
@@ -112,9 +109,7 @@ impl Properties {
     /// A property of a child partition on `machine`.
     pub fn get(&self, machine: &Machine, code: u32) -> HvResult<u64> {
         Ok(match code {
-            code::SYNTHETIC_PROC_FEATURES => {
-                self.synthetic_features & ASSIGNABLE_SYNTHETIC_FEATURES
-            }
+            code::SYNTHETIC_PROC_FEATURES => self.synthetic_features & interface::ASSIGNABLE,
             code::UNIMPLEMENTED_MSR_ACTION => self.unimplemented_msr_action,
             code::TIME_FREEZE => self.time_freeze,
             code::PROCESSORS_PER_SOCKET => self.processors_per_socket,

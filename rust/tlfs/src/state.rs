@@ -8,6 +8,7 @@
 
 use super::fpu::{self, XsaveArea};
 use super::hvabi;
+use super::interface;
 use super::register::{name, RegisterValue, MTRR_PAIRS};
 use super::segment::{SegmentRegister, TableRegister};
 use super::status::{HvResult, HvStatus};
@@ -36,6 +37,11 @@ pub struct LocalRegisters {
     /// The VP has reported an intercept and was not run since.
     pub intercept_suspend: bool,
     pub deliverability: u64,
+    /// Synthetic features that the partition was made with.
+    pub features: u64,
+    /// What the partition's VPs share: here while registers are read or written.
+    pub interface: interface::Registers,
+    pub vp_assist_page: u64,
 }
 
 /// The state of a VP, as far as it was loaded.
@@ -98,22 +104,19 @@ pub fn home(name: u32) -> Option<Home> {
         | n::TSC_ADJUST
         | n::VP_INDEX
         | n::VP_ROOT_SIGNAL_COUNT => Home::Local,
+        n::HYPERCALL | n::GUEST_OS_ID | n::VP_ASSIST_PAGE | n::REFERENCE_TSC => Home::Local,
         _ if is_synthetic(name) => Home::Local,
         _ => return None,
     })
 }
 
-/// True for a register of Hyper-V's guest interface. A VMM writes their reset state to each VP.
+/// True for a register of an interface that guests do not have. A VMM writes their reset state to
+/// each VP.
 fn is_synthetic(name: u32) -> bool {
     use super::register::name as n;
     matches!(
         name,
-        n::HYPERCALL
-            | n::GUEST_OS_ID
-            | n::VP_ASSIST_PAGE
-            | n::REFERENCE_TSC
-            | n::SINT0..=n::EOM
-            | n::STIMER0_CONFIG..=n::STIMER3_COUNT
+        n::SINT0..=n::EOM | n::STIMER0_CONFIG..=n::STIMER3_COUNT
     )
 }
 
@@ -208,6 +211,10 @@ impl View<'_> {
             n::MTRR_CAP => MTRR_CAP.into(),
             n::MISC_ENABLE => MISC_ENABLE.into(),
             n::DEBUG_CTL | n::TSC_ADJUST | n::VP_ROOT_SIGNAL_COUNT => 0.into(),
+            n::HYPERCALL => local.interface.hypercall.into(),
+            n::GUEST_OS_ID => local.interface.guest_os_id.into(),
+            n::REFERENCE_TSC => local.interface.reference_tsc.into(),
+            n::VP_ASSIST_PAGE => local.vp_assist_page.into(),
             n::SINT0..=n::SINT15 => SINT_MASKED.into(),
             _ if is_synthetic(name) => 0.into(),
             _ => return Err(HvStatus::INVALID_PARAMETER),
@@ -292,6 +299,22 @@ impl View<'_> {
                 }
             }
             n::VP_INDEX | n::VP_ROOT_SIGNAL_COUNT => return Err(HvStatus::ACCESS_DENIED),
+            n::HYPERCALL | n::GUEST_OS_ID | n::VP_ASSIST_PAGE | n::REFERENCE_TSC => {
+                let feature = match name {
+                    n::REFERENCE_TSC => interface::feature::REFERENCE_TSC,
+                    _ => interface::feature::HYPERCALL,
+                };
+                let local = &mut *self.local;
+                if value.low != 0 && interface::offered(local.features) & feature == 0 {
+                    return bad;
+                }
+                *match name {
+                    n::HYPERCALL => &mut local.interface.hypercall,
+                    n::GUEST_OS_ID => &mut local.interface.guest_os_id,
+                    n::VP_ASSIST_PAGE => &mut local.vp_assist_page,
+                    _ => &mut local.interface.reference_tsc,
+                } = value.low;
+            }
             // The guest has no such interface, so that only the state after reset makes sense.
             n::SINT0..=n::SINT15 => {
                 if value.low & !SINT_MASKED != 0 {
@@ -346,9 +369,11 @@ pub fn pending_page_fault(name: u32, value: RegisterValue) -> Option<u64> {
 
 const EVENT_VALID: u32 = 1 << 31;
 
-/// #GP(0) as [`Registers::event`] and its error code.
+/// #GP as [`Registers::event`].
 pub const EVENT_GP: u32 = EVENT_VALID | 1 << 11 | 3 << 8 | 13;
-pub const EVENT_GP_ERROR: u32 = 0;
+
+/// #UD as [`Registers::event`].
+pub const EVENT_UD: u32 = EVENT_VALID | 3 << 8 | 6;
 
 /// RFLAGS without bits that do not exist, and with the one that always is set.
 pub(super) fn legal_flags(value: u64) -> u64 {
