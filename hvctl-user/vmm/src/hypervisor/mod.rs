@@ -4,6 +4,7 @@
 pub mod exit;
 pub mod message;
 pub mod mshv;
+mod registers;
 pub mod state;
 
 use vmm_sys_util::eventfd::EventFd;
