@@ -62,9 +62,15 @@ clippy:
 	+@cd rust && $(CARGO) clippy --target-dir $(cargo-out) -- -D warnings -A clippy::precedence
 	+@cd hvctl-user && $(CARGO) clippy --target-dir $(cargo-out) --locked -- -D warnings -A clippy::precedence
 
+# Headers of a distribution have no key to sign with, and no System.map, without which kbuild
+# leaves out depmod.
+module-root = $(or $(INSTALL_MOD_PATH),$(DESTDIR))
+
 install: module hvctl
 	+@$(MAKE) --no-print-directory -C "$(KDIR)" M=$(CURDIR) MO=$(module-out) RUSTC="$(RUSTC)" \
-		INSTALL_MOD_PATH="$(or $(INSTALL_MOD_PATH),$(DESTDIR))" modules_install
+		$(if $(wildcard $(KDIR)/certs/signing_key.pem),,CONFIG_MODULE_SIG_ALL=) \
+		INSTALL_MOD_PATH="$(module-root)" modules_install
+	@[ -n "$(module-root)" ] || PATH="$$PATH:/sbin:/usr/sbin" depmod "$$(cat "$(KDIR)/include/config/kernel.release")"
 	install -D -m 755 $(build)/hvctl $(DESTDIR)$(PREFIX)/bin/hvctl
 	install -D -m 644 hvctl-user/hvctl/man/hvctl.1 $(DESTDIR)$(PREFIX)/share/man/man1/hvctl.1
 	install -D -m 644 include/uapi/linux/hvmod.h $(DESTDIR)$(PREFIX)/include/linux/hvmod.h
