@@ -46,6 +46,7 @@ payload devices 1 </dev/null
 payload ports 1 </dev/null
 payload reset 4 </dev/null
 says 'asked for a reset'
+payload init 4 </dev/null
 for vps in 1 2 4; do
 	payload smp 1 --cpus $vps --cmdline cpus=$vps </dev/null
 done

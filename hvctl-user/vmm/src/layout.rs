@@ -34,6 +34,8 @@ pub const LOW_END: u64 = 0x9_fc00;
 pub const FIRMWARE: u64 = 0xe_0000;
 /// f000:fff0, where a PC's firmware begins after a reset.
 pub const RESET_VECTOR: u64 = 0xf_fff0;
+/// Where the bootstrap processor begins after INIT; a PC has its firmware there too.
+pub const FIRST_INSTRUCTION: u64 = 0xffff_fff0;
 pub const HIGH_START: u64 = 0x10_0000;
 
 pub mod port {

@@ -206,6 +206,13 @@ impl Machine {
             let what = "the guest's descriptor tables or stack are where no memory is";
             return self.crash(vp, &format!("{what} (guest-physical {:#x})", access.gpa));
         }
+        if access.gpa == layout::FIRST_INSTRUCTION {
+            let state = vp.state()?;
+            if state.cs.base.wrapping_add(state.rip) == access.gpa {
+                self.ending.end(Outcome::Reset);
+                return Ok(());
+            }
+        }
         let attempt = access.linear.map(|linear| Attempt {
             linear,
             gpa: access.gpa,

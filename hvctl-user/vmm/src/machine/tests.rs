@@ -328,6 +328,24 @@ fn stray_memory_reads_as_ones() {
     assert_eq!(vp.writes.pop().unwrap(), [rax(0xffff_ffff), RIP]);
 }
 
+#[test]
+fn to_execute_what_a_pc_has_at_the_reset_vector_is_a_reset() {
+    let bench = bench(false);
+    let mut vp = Script {
+        state: flat(&bench.memory),
+        ..Default::default()
+    };
+    let gpa = layout::FIRST_INSTRUCTION;
+    vp.state.set(Gpr::Rdi, gpa);
+    let read = || mmio(gpa, false, &[0x8b, 0x07]);
+    bench.machine.serve(&mut vp, read()).unwrap();
+    assert_eq!(bench.machine.ending().outcome(), None);
+    vp.state.cs.base = 0xffff_0000;
+    vp.state.rip = 0xfff0;
+    bench.machine.serve(&mut vp, read()).unwrap();
+    assert_eq!(bench.machine.ending().outcome(), Some(&Outcome::Reset));
+}
+
 /// Of a guest with private memory: nothing here could translate an address.
 #[test]
 fn private_memory_leaves_devices_that_the_processor_found() {
