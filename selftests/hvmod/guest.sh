@@ -1,41 +1,18 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # guest.sh [short|together]: the stock kernel as a guest, again and again in one load of the
-# module: its memory, its clock, its console, its ways to end. Short: only once. Together: once,
-# then two at the same time that are driven from LP to LP, while the root has work for each.
+# module: its memory, its clock, its console, its ways to end. Short: only once. Together: once
+# with each memory, then both at the same time, driven from LP to LP while the root has work too.
 . ./tap.sh
+. ./guest_console.sh
 
-short=$1
+kind=$1
 rounds=1
 [ -z "$SOAK" ] || rounds=20
-out=/tmp/guest.out
-# As for the root: Linux mistakes the speed of the emulated machine's clock. The rest saves time.
-lab="tsc_early_khz=50000 nowatchdog audit=0 apparmor=0 random.trust_cpu=on cryptomgr.notests"
 
-# boot MEMORY TEST [OPTION...]: sets $status
+# boot MEMORY TEST: sets $status
 boot() {
-	size=$1 test=$2
-	shift 2
-	./hvctl run --kernel vmlinuz --initrd initrd --memory "$size" --timeout 280 \
-		--cmdline "console=ttyS0 panic=-1 $lab test=$test" "$@" >$out 2>$out.err
-	status=$?
-	tr -d '\r' <$out >$out.lines
-}
-
-says() {
-	sed -n "s/.*guest: $1: //p" $out.lines
-}
-
-# check NAME COMMAND..., and what the guest said if it fails.
-guest_check() {
-	tap_name=$1
-	shift
-	if "$@"; then
-		ok "$tap_name"
-	else
-		not_ok "$tap_name" "$* (status of the guest: $status)
-$(tail -n 25 $out.lines $out.err | cut -c -160)"
-	fi
+	guest_run --initrd initrd --memory "$1" --timeout 280 --cmdline "console=ttyS0 panic=-1 $lab test=$2"
 }
 
 model=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
@@ -76,7 +53,7 @@ ends() {
 
 # Types when the guest asks for it.
 type_lines() {
-	until grep -q 'guest: test echo' $out 2>/dev/null; do usleep 200000; done
+	until grep -q 'guest: test echo' $guest_out.raw 2>/dev/null; do usleep 200000; done
 	sleep 1
 	echo "first line"
 	sleep 1
@@ -85,35 +62,47 @@ type_lines() {
 	sleep 100
 }
 
+# plain MEMORY
+plain() {
+	what="round $round: $1 MiB"
+	boot "$1" poweroff </dev/null
+	ends "the guest powers off" 0 && said_right "$1"
+}
+
 # Boots a guest that writes to its own files, for `joined`.
 apart() {
 	(
-		out=$out.$1
+		guest_out=$guest_out.$1
 		boot "$1" poweroff </dev/null
-		echo $status >$out.status
+		echo $status >$guest_out.status
 	) &
 }
 
 # What the guest of `apart` says.
 joined() {
-	alone=$out
-	out=$out.$1
-	status=$(cat $out.status)
+	alone=$guest_out
+	guest_out=$guest_out.$1
+	status=$(cat $guest_out.status)
 	what="round $round: two at once, $1 MiB"
 	ends "the guest powers off" 0 && said_right "$1"
-	out=$alone
+	guest_out=$alone
 }
 
-# All threads of both guests go to one LP, and a moment later to the other.
+# All threads of each guest go to one LP and those of the other to the other, and a moment later
+# they change.
 drive() {
+	lp=1
 	while :; do
-		for lp in 1 2; do
-			for pid in $(pidof hvctl); do taskset -ap $lp "$pid" >/dev/null 2>&1; done
-			usleep 100000
+		lp=$((3 - lp))
+		for pid in $(pidof hvctl); do
+			taskset -ap $lp "$pid" >/dev/null 2>&1
+			lp=$((3 - lp))
 		done
+		usleep 100000
 	done
 }
 
+# The root's work does not keep the guests from theirs, but is there at each of their breaks.
 together() {
 	apart 128
 	first=$!
@@ -121,7 +110,7 @@ together() {
 	second=$!
 	drive &
 	driver=$!
-	(while :; do ./work; done) >/dev/null 2>&1 &
+	(while :; do nice -n 10 ./work; done) >/dev/null 2>&1 &
 	worker=$!
 	wait $first $second
 	kill $driver $worker
@@ -132,14 +121,16 @@ together() {
 
 round=1
 while [ $round -le "$rounds" ]; do
-	[ "$short" != together ] || together
-	what="round $round: 128 MiB"
-	boot 128 poweroff </dev/null
-	ends "the guest powers off" 0 && said_right 128
-
-	if [ -z "$short" ]; then
+	plain 128
+	case $kind in
+	short) ;;
+	together)
+		plain 512
+		together
+		;;
+	*)
 		what="round $round: 128 MiB, typed at"
-		rm -f $out /tmp/typed
+		rm -f $guest_out.raw /tmp/typed
 		mkfifo /tmp/typed
 		type_lines >/tmp/typed & typist=$!
 		boot 128 echo </tmp/typed
@@ -154,13 +145,14 @@ while [ $round -le "$rounds" ]; do
 		boot 128 reboot </dev/null
 		if ends "the run ends at the reset" 4; then
 			said_right 128
-			guest_check "$what: hvctl says so" grep -q "asked for a reset" $out.err
+			guest_check "$what: hvctl says so" grep -q "asked for a reset" $guest_out.err
 		fi
 
 		what="round $round: 512 MiB, crashing"
 		boot 512 crash </dev/null
 		ends "a panic with panic=-1 is a reset" 4 && said_right 512
-	fi
+		;;
+	esac
 	round=$((round + 1))
 done
 check "exits were counted" sh -c './hvctl info | grep -q -i -E "cpuid|port|i/o"'

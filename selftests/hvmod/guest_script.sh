@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # For tests whose guest runs a script of theirs, with some of the root's modules.
 
-# As for the root: Linux mistakes the speed of the emulated machine's clock. The rest saves time.
-lab="tsc_early_khz=50000 nowatchdog audit=0 apparmor=0 random.trust_cpu=on cryptomgr.notests quiet"
-guest_out=/tmp/guest.out
+. ./guest_console.sh
 
 # make_initrd SCRIPT MODULE... -- FILE...: /tmp/initrd, which begins with the modules and runs
 # the script.
@@ -29,28 +27,8 @@ make_initrd() {
 	(cd /tmp/initrd.root && find . | cpio -o -H newc 2>/dev/null) | cat - initrd >/tmp/initrd
 }
 
-# run_guest OPTION...: boots it; sets $status. What it said is in $guest_out.
+# run_guest OPTION...: boots it; sets $status.
 run_guest() {
-	HVCTL_LOG=info ./hvctl run --kernel vmlinuz --initrd /tmp/initrd --memory 192 --timeout 280 \
-		--cmdline "console=ttyS0 panic=-1 $lab test=script" "$@" </dev/null >$guest_out.raw 2>$guest_out.err
-	status=$?
-	tr -d '\r' <$guest_out.raw >$guest_out
-}
-
-# What it said of one thing.
-says() {
-	sed -n "s/.*guest: $1: //p" $guest_out
-}
-
-# guest_check NAME COMMAND...: and what the guest said if it fails.
-guest_check() {
-	tap_name=$1
-	shift
-	if "$@"; then
-		ok "$tap_name"
-	else
-		not_ok "$tap_name" "$* (status of the guest: $status)
-$(tail -n 40 $guest_out | cut -c -160)
-$(tail -n 12 $guest_out.err | cut -c -160)"
-	fi
+	HVCTL_LOG=info guest_run --initrd /tmp/initrd --memory 192 --timeout 280 \
+		--cmdline "console=ttyS0 panic=-1 $lab quiet test=script" "$@" </dev/null
 }

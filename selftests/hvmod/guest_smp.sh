@@ -1,44 +1,32 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# guest_smp.sh VPS...: the stock kernel with several processors, as many as the root has
-# or more: work on each, threads that share memory, processors that come and go, ways to
-# end.
+# guest_smp.sh VPS:END...: the stock kernel with several processors, as many as the root has
+# or more: work on each, threads that share memory, processors that come and go. Then it ends
+# by poweroff or reboot, or is busy and killed.
 . ./tap.sh
+. ./guest_console.sh
 
-out=/tmp/guest.out
-# As for the root: Linux mistakes the speed of the emulated machine's clock. The rest saves time.
-lab="tsc_early_khz=50000 nowatchdog audit=0 apparmor=0 random.trust_cpu=on cryptomgr.notests"
-
-# start VPS TEST: in the background, as $pid.
+# start VPS END: in the background, as $pid.
 start() {
 	./hvctl run --kernel vmlinuz --initrd initrd --memory 192 --cpus "$1" --timeout 500 \
-		--cmdline "console=ttyS0 panic=-1 $lab test=$2" </dev/null >$out 2>$out.err & pid=$!
+		--cmdline "console=ttyS0 panic=-1 $lab test=smp end=$2" </dev/null >$guest_out.raw 2>$guest_out.err & pid=$!
 }
 
-boot() {
-	start "$1" "$2"
+# ended STATUS: waits for it.
+ended() {
 	wait $pid
 	status=$?
-	tr -d '\r' <$out >$out.lines
-}
-
-says() {
-	sed -n "s/.*guest: $1: //p" $out.lines
-}
-
-guest_check() {
-	tap_name=$1
-	shift
-	if "$@"; then
-		ok "$tap_name"
-	else
-		not_ok "$tap_name" "$* (status of the guest: $status)
-$(tail -n 25 $out.lines $out.err | cut -c -160)"
-	fi
+	tr -d '\r' <$guest_out.raw >$guest_out
+	[ $status -eq "$1" ]
 }
 
 nothing_left() {
-	! ./hvctl info --json | tr -d ' \n' | grep -q '"partitions":\[{'
+	tries=0
+	while ./hvctl info --json | tr -d ' \n' | grep -q '"partitions":\[{'; do
+		tries=$((tries + 1))
+		[ $tries -lt 50 ] || return 1
+		usleep 200000
+	done
 }
 
 # What a guest with that many must say.
@@ -60,39 +48,23 @@ said_right() {
 load_hvmod
 log_mark
 before=$(free_kib)
-last=1
-for vps; do
+for guest; do
+	vps=${guest%:*}
 	what="$vps VPs"
-	boot "$vps" smp
-	guest_check "$what: the guest powers off" [ $status -eq 0 ]
-	[ $status -ne 0 ] || said_right "$vps"
-	last=$vps
+	start "$vps" "${guest#*:}"
+	case ${guest#*:} in
+	poweroff) guest_check "$what: the guest powers off" ended 0 ;;
+	reboot) guest_check "$what: the run ends at the guest's reboot" ended 4 ;;
+	busy)
+		guest_reaches 'guest: all busy' && sleep 1
+		check "$what: hvctl info counts its VPs" sh -c "./hvctl info | grep -q '$vps VPs'"
+		kill -KILL $pid
+		guest_check "$what: killed in the midst of it" ended 137
+		;;
+	esac
+	said_right "$vps"
+	check "$what: no partition is left" nothing_left
 done
-
-what="$last VPs, rebooting"
-boot "$last" reboot
-guest_check "$what: the run ends at the reset" [ $status -eq 4 ]
-
-what="$last VPs, killed"
-start "$last" busy
-tries=0
-until grep -q 'guest: all busy' $out; do
-	tries=$((tries + 1))
-	[ $tries -lt 1200 ] || break
-	usleep 200000
-done
-sleep 1
-check "$what: hvctl info counts its VPs" sh -c "./hvctl info | grep -q '$last VPs'"
-kill -KILL $pid
-wait $pid
-guest_check "$what: in the midst of it" [ $? -eq 137 ]
-tries=0
-until nothing_left; do
-	tries=$((tries + 1))
-	[ $tries -lt 50 ] || break
-	usleep 200000
-done
-check "$what: no partition is left" nothing_left
 check "work in the root" ./work
 lost=$((before - $(free_kib)))
 echo "# $lost KiB less memory is free than before"

@@ -16,7 +16,7 @@ END
 make_initrd /tmp/script evdev button
 start_guest() {
 	./hvctl run --name "$1" --kernel vmlinuz --initrd /tmp/initrd --memory 192 --timeout 280 \
-		--cmdline "console=ttyS0 panic=-1 $lab test=script $2" </dev/null >$guest_out 2>$guest_out.err & pid=$!
+		--cmdline "console=ttyS0 panic=-1 $lab quiet test=script $2" </dev/null >$guest_out 2>$guest_out.err & pid=$!
 	tries=0
 	until grep -q "guest: waits" $guest_out; do
 		tries=$((tries + 1))

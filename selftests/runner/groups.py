@@ -73,8 +73,7 @@ ALL = [
     Group("private", [("abi_private", "./with_hvmod ./abi_private"), ("private", "./private.sh")],
           memory=512, timeout=900, needs=WITH_HVCTL),
     Group("guest", [("guest", "./guest.sh")], cpus=1, needs=WITH_HVCTL, timeout=900),
-    Group("guest-2lp", [("guest", "./guest.sh together")], needs=WITH_HVCTL, timeout=900,
-          skip="passed before guests had several VPs; the last run was not seen to end"),
+    Group("guest-2lp", [("guest", "./guest.sh together")], needs=WITH_HVCTL, timeout=900),
     # Other people's VMMs.
     Group("qemu", [("mshv_ioctls", "./mshv_ioctls.sh"),
                    ("cloud_hypervisor", "./with_hvmod ./cloud_hypervisor"), ("qemu", "./qemu.sh")],
@@ -88,10 +87,9 @@ ALL = [
     Group("debian-guest", [("debian", "./debian.sh")], cpus=1, needs=WITH_HVCTL, timeout=1200,
           guest_disk=True, skip="new, and not seen to pass yet"),
     # As many VPs as LPs, and more.
-    Group("guest-smp-1lp", [("guest-smp", "./guest_smp.sh 2")], cpus=1, needs=WITH_HVCTL, timeout=1200,
-          skip="each part was seen to pass, but not yet the whole"),
-    Group("guest-smp", [("guest-smp", "./guest_smp.sh 4 2")], needs=WITH_HVCTL, timeout=1200,
-          skip="each part was seen to pass, but not yet the whole"),
+    Group("guest-smp-1lp", [("guest-smp", "./guest_smp.sh 2:poweroff")], cpus=1, needs=WITH_HVCTL, timeout=900),
+    Group("guest-smp", [("guest-smp", "./guest_smp.sh 4:reboot 2:busy")],
+          needs=WITH_HVCTL, timeout=900),
     # Another generation of processors: with IBT and shadow stacks in the root.
     Group("tigerlake", [("identity", "./identity.sh"), ("load", "./load.sh 3"), *ABI],
           model="tigerlake", needs=WITH_HVCTL),
