@@ -154,6 +154,15 @@ impl Pool {
     }
 }
 
+#[cfg(test)]
+impl Pool {
+    /// Free pages in the order in which they are given.
+    pub fn numbers(&self) -> impl Iterator<Item = u64> + '_ {
+        core::iter::successors(self.free.head.as_ref(), |free| free.next.as_ref())
+            .map(|free| free.spa().raw() / 4096)
+    }
+}
+
 /// A pool with the pages `first` to `first + count - 1` of the tests' RAM.
 #[cfg(not(hvcore_image))]
 pub fn host_pool(first: u64, count: u64) -> Pool {

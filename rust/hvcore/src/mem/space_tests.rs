@@ -2,16 +2,17 @@
 
 //! Property tests of all of memory, against [the model](super::world).
 
+use std::collections::{HashSet, VecDeque};
+
 use super::addr::{Gpa, Size, PAGE_SIZE};
 use super::ept::Access;
 use super::rng::Rng;
 use super::space::Retry;
-use super::world::{choose_op, Op, World, BLOCK, FIRST, PLAYED, PUBLIC};
+use super::world::{choose_op, Op, World, BLOCK, FIRST, PAGES, PLAYED, PUBLIC};
 
 #[test]
 fn random_sequences() {
-    let seeds =
-        if std::env::var_os("SOAK").is_some_and(|soak| !soak.is_empty()) { 20_000 } else { 150 };
+    let seeds = if soak() { 20_000 } else { 150 };
     for seed in 0..seeds {
         let mut rng = Rng::new(seed);
         // Sometimes hvcore's own pool is nearly empty.
@@ -27,36 +28,94 @@ fn random_sequences() {
     }
 }
 
-/// Every sequence of that many operations on a machine of two pages and two children.
+fn soak() -> bool {
+    std::env::var_os("SOAK").is_some_and(|soak| !soak.is_empty())
+}
+
+/// What can be done with two children and two pages, one step at a time.
+fn small_ops(children: u64, pages: u64) -> Vec<Op> {
+    let mut ops = vec![Op::Sync];
+    for c in 0..children {
+        for page in FIRST..FIRST + pages {
+            ops.push(Op::Deposit(c, page, 1));
+            for private in [false, true] {
+                ops.push(Op::Map(c, page - FIRST, page, 1, Size::K4, private));
+            }
+        }
+        // Once more, at another address.
+        ops.push(Op::Map(c, pages, FIRST, 1, Size::K4, false));
+        ops.extend((0..=pages).map(|gpa| Op::Unmap(c, gpa, 1)));
+        ops.extend([Op::Destroy(c), Op::Withdraw(c, PAGES)]);
+    }
+    ops
+}
+
+/// Pages for the tables of a child, from elsewhere. It takes 6: one for each level, and two for the
+/// local APIC's page.
+fn tables(c: u64) -> Op {
+    Op::Deposit(c, FIRST + 600 + c * 8, 6)
+}
+
+fn small_world(children: u64, way: &[Op]) -> World {
+    let mut world = World::new(children, 24);
+    (0..children).for_each(|c| world.apply(tables(c)));
+    world.apply(Op::Sync);
+    way.iter().for_each(|op| world.apply(*op));
+    world
+}
+
+/// A small machine in every state that it can come to: each operation is tried in each state, until
+/// no new state is found. The number of states.
+fn all_states(children: u64, pages: u64, more: &[Op]) -> usize {
+    let small = FIRST..FIRST + pages;
+    let ops = [&small_ops(children, pages), more].concat();
+    let start = small_world(children, &[]).state(small.clone());
+    let mut seen = HashSet::from([start]);
+    // A world cannot be copied: what leads to it is kept.
+    let mut ways = VecDeque::from([Vec::new()]);
+    while let Some(way) = ways.pop_front() {
+        for op in &ops {
+            let next = [&way[..], &[*op]].concat();
+            let mut world = small_world(children, &next);
+            world.check(small.clone(), &next);
+            if seen.insert(world.state(small.clone())) {
+                ways.push_back(next);
+                world.end();
+            }
+        }
+    }
+    seen.len()
+}
+
+/// Two pages and a child, whose tables come and go too: so those are sometimes made of the two.
+#[test]
+fn all_states_of_a_small_machine() {
+    let states = all_states(1, 2, &[tables(0), Op::Withdraw(0, 1)]);
+    assert!(states > 1000, "only {states} states: what was not tried?");
+}
+
+/// A page and two children.
+#[test]
+fn all_states_of_two_children() {
+    if soak() {
+        let states = all_states(2, 1, &[]);
+        std::println!("{states} states");
+        assert!(states > 1000, "only {states} states: what was not tried?");
+    }
+}
+
+/// Every sequence of that many operations on two pages and two children.
 #[test]
 fn all_sequences_on_a_small_machine() {
-    let depth = if std::env::var_os("SOAK").is_some_and(|soak| !soak.is_empty()) { 5 } else { 3 };
-    let mut ops = vec![Op::Sync];
-    for c in 0..2 {
-        for page in [FIRST, FIRST + 1] {
-            ops.push(Op::Deposit(c, page, 1));
-            ops.push(Op::Map(c, page - FIRST, page, 1, Size::K4, false));
-            ops.push(Op::Map(c, page - FIRST, page, 1, Size::K4, true));
-            ops.push(Op::Unmap(c, page - FIRST, 1));
-        }
-        ops.push(Op::Map(c, 1, FIRST, 1, Size::K4, false));
-        ops.push(Op::Destroy(c));
-        ops.push(Op::Withdraw(c, 1));
-    }
-    let sequences = ops.len().pow(depth);
-    for number in 0..sequences {
-        let mut world = World::new(2, 24);
-        // Pages for the children's tables, from elsewhere.
-        for c in 0..2 {
-            world.apply(Op::Deposit(c, FIRST + 600 + c * 8, 8));
-        }
-        world.apply(Op::Sync);
-        let mut rest = number;
-        for _ in 0..depth {
-            let op = ops[rest % ops.len()];
-            rest /= ops.len();
-            world.apply(op);
-            world.check(FIRST..FIRST + 2, &(number, op));
+    let depth = if soak() { 4 } else { 3 };
+    let ops = small_ops(2, 2);
+    for number in 0..ops.len().pow(depth) {
+        let digits = core::iter::successors(Some(number), |rest| Some(rest / ops.len()));
+        let way: Vec<Op> = digits.take(depth as usize).map(|rest| ops[rest % ops.len()]).collect();
+        let mut world = small_world(2, &[]);
+        for op in &way {
+            world.apply(*op);
+            world.check(FIRST..FIRST + 2, &way);
         }
         world.end();
     }

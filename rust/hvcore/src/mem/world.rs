@@ -22,7 +22,7 @@ use super::space::{MapFailed, Memory, Setup, Space, Wish};
 
 const CAPS: EptCaps = EptCaps { one_gib: true, two_mib: true, access_dirty: true };
 /// RAM of the tests: 8 MiB at 0.
-const PAGES: u64 = 2048;
+pub const PAGES: u64 = 2048;
 /// hvcore's block: of it the last pages are public, the others its pool.
 pub const BLOCK: std::ops::Range<u64> = 16..80;
 pub const PUBLIC: u64 = 78;
@@ -378,6 +378,23 @@ impl World {
                 assert_eq!(seen, maps.get(&gpa).copied(), "{what:?}: guest page {gpa}");
             }
         }
+    }
+
+    /// All that what comes next can depend on, of a world of which only `played` pages are told
+    /// apart: two worlds with the same go on alike.
+    #[cfg(test)]
+    pub fn state(&self, played: std::ops::Range<u64>) -> String {
+        let name = |n: u64| if played.contains(&n) { n } else { 0 };
+        let of = |space: &Space| {
+            let pool: Vec<u64> = space.pool.numbers().map(name).collect();
+            let runs = space.may_run(|| self.saw);
+            (pool, space.pool.retired(), space.eptp() != 0, space.is_private(), runs)
+        };
+        let spaces: Vec<_> = self.spaces.iter().map(of).collect();
+        let pages = played.start as usize..played.end as usize;
+        let core = (self.memory.pool.len(), self.memory.pool.retired());
+        let (holders, stale) = (&self.holders[pages.clone()], &self.stale[pages]);
+        format!("{holders:?} {stale:?} {:?} {spaces:?} {core:?}", self.maps)
     }
 
     /// Gives everything back: nothing was lost, and hvcore has what it had.
