@@ -232,6 +232,13 @@ fn set_property(partition: &Partition, setup: &mut Setup, input: Input<'_>) -> H
     if input.property_code == property::REFERENCE_TIME {
         return partition.set_reference_time(input.property_value);
     }
+    // Who tracks accesses wants to copy the memory.
+    if input.property_code == property::GPA_PAGE_ACCESS_TRACKING
+        && input.property_value != 0
+        && setup.private
+    {
+        return Err(HvStatus::INVALID_PARTITION_STATE);
+    }
     setup
         .properties
         .set(input.property_code, input.property_value, setup.initialized)?;

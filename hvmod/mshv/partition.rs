@@ -38,6 +38,8 @@ use kernel::{
 /// What one call on the partition's file at a time may change.
 pub(super) struct Setup {
     pub(super) initialized: bool,
+    /// It has private memory.
+    pub(super) private: bool,
     pub(super) properties: Properties,
 }
 
@@ -67,6 +69,7 @@ impl Partition {
     fn new(properties: Properties) -> Result<Arc<Self>> {
         let setup = Killable::new(Setup {
             initialized: false,
+            private: false,
             properties,
         })?;
         let id = hypercall::partition_create()?;
@@ -180,7 +183,7 @@ impl AnonFile for PartitionFile {
             uapi::GET_GPAP_ACCESS_BITMAP => partition.access_bitmap(arg),
             uapi::ROOT_HVCALL => hvcall::passthrough(Target::Partition(partition, &mut setup), arg),
             control::SET_PRIVATE_MEMORY if !setup.initialized => Err(EIO),
-            control::SET_PRIVATE_MEMORY => private::set(partition, arg),
+            control::SET_PRIVATE_MEMORY => private::set(partition, &mut setup, arg),
             _ => Err(ENOTTY),
         }
     }

@@ -8,7 +8,10 @@
 //! /proc/PID/mem) ever comes near them. hvcore takes them out of the root's EPT. From then on
 //! nothing here, or elsewhere in Linux, may touch them before hvcore gave them back, cleared.
 
-use super::{partition::Partition, user};
+use super::{
+    partition::{Partition, Setup},
+    user,
+};
 use crate::{
     hvabi::{call::map_flags, PAGE_SIZE},
     hypercall,
@@ -58,13 +61,17 @@ impl Request {
     }
 }
 
-/// Gives the partition private memory, or nothing. The partition's setup is locked.
-pub(super) fn set(partition: &Partition, arg: usize) -> Result<isize> {
+/// Gives the partition private memory, or nothing.
+pub(super) fn set(partition: &Partition, setup: &mut Setup, arg: usize) -> Result<isize> {
     let request = Request::new(&user::read::<PrivateMemory>(arg)?)?;
-    partition
-        .regions
-        .lock()
-        .check_free_pages(request.gpa, request.pages)?;
+    {
+        let regions = partition.regions.lock();
+        // Tracking unmaps pages, from which private ones return cleared.
+        if regions.is_tracked() {
+            return Err(EBUSY);
+        }
+        regions.check_free_pages(request.gpa, request.pages)?;
+    }
     if request.pages > block::pages_available() {
         return Err(ENOMEM);
     }
@@ -80,6 +87,7 @@ pub(super) fn set(partition: &Partition, arg: usize) -> Result<isize> {
         hypercall::gpa_unmap(partition.id(), request.gpa, done);
     }
     result?;
+    setup.private = true;
     partition.add_private_bytes(request.pages * PAGE_SIZE as u64);
     Ok(0)
 }

@@ -10,6 +10,9 @@
  *   va PHYS			address in Linux's map
  *   scan PHYS SIZE		"N bytes are not 0, N faults"
  *   ram			reads all System RAM: "N pages, N faults"
+ *   victim PHYS SIZE		first 2 MiB of RAM outside of that which read as zeros and refuse
+ *				writes, or "none"
+ *   own			PHYS of 16 pages of the module's
  *   run NAME [A B]		an instruction: "trap N", or "ok RESULT"
  *   fuzz SEED COUNT		random hypercalls on all CPUs
  *
@@ -34,6 +37,9 @@
 static DEFINE_MUTEX(lock);
 static char result[4096];
 static struct dentry *file;
+#define OWN_ORDER 4
+
+static struct page *own;
 
 struct answer vmcall(u64 number, u64 a, u64 b, u64 c, u64 d, u64 e)
 {
@@ -127,6 +133,46 @@ static void read_ram(struct seq_buf *out)
 	seq_buf_printf(out, "%lu pages, %lu faults\n", pages, faults);
 }
 
+/* Writes what is there: it does no harm to pages that are in use. */
+static bool refuses(void *at)
+{
+	asm goto("1: lock orb $0, %0\n"
+		 _ASM_EXTABLE(1b, %l[fault])
+		 : : "m" (*(u8 *)at) : "memory" : fault);
+	return false;
+fault:
+	return true;
+}
+
+static bool is_hidden(u64 spa)
+{
+	u64 at, word;
+
+	for (at = spa; at < spa + PMD_SIZE; at += PAGE_SIZE)
+		if (PageReserved(pfn_to_page(at >> PAGE_SHIFT)) ||
+		    copy_from_kernel_nofault(&word, __va(at), 8) || word)
+			return false;
+	return refuses(__va(spa)) && refuses(__va(spa + PMD_SIZE - 1));
+}
+
+static void find_victim(u64 start, u64 size, struct seq_buf *out)
+{
+	unsigned long end = node_end_pfn(first_online_node), pfn;
+
+	for (pfn = 0; pfn + PTRS_PER_PMD <= end; pfn += PTRS_PER_PMD) {
+		u64 spa = (u64)pfn << PAGE_SHIFT;
+
+		cond_resched();
+		if (spa + PMD_SIZE > start && spa < start + size)
+			continue;
+		if (pfn_valid(pfn) && pfn_valid(pfn + PTRS_PER_PMD - 1) && is_hidden(spa)) {
+			seq_buf_printf(out, "%#llx\n", spa);
+			return;
+		}
+	}
+	seq_buf_puts(out, "none\n");
+}
+
 static void execute(char *line, struct seq_buf *out)
 {
 	u64 n[6] = { 0 };
@@ -160,6 +206,10 @@ static void execute(char *line, struct seq_buf *out)
 		scan(n[0], n[1], out);
 	} else if (!strcmp(name, "ram")) {
 		read_ram(out);
+	} else if (!strcmp(name, "victim")) {
+		find_victim(n[0], n[1], out);
+	} else if (!strcmp(name, "own")) {
+		seq_buf_printf(out, "%#llx\n", (u64)page_to_phys(own));
 	} else if (!strcmp(name, "run")) {
 		char what[32];
 		u64 value = 0;
@@ -219,7 +269,12 @@ static const struct file_operations operations = {
 
 static int __init attack_init(void)
 {
+	own = alloc_pages(GFP_KERNEL | __GFP_ZERO, OWN_ORDER);
+	if (!own)
+		return -ENOMEM;
 	file = debugfs_create_file("hvattack", 0600, NULL, NULL, &operations);
+	if (IS_ERR(file))
+		__free_pages(own, OWN_ORDER);
 	return PTR_ERR_OR_ZERO(file);
 }
 
@@ -227,6 +282,7 @@ static void __exit attack_exit(void)
 {
 	debugfs_remove(file);
 	fuzz_exit();
+	__free_pages(own, OWN_ORDER);
 }
 
 module_init(attack_init);

@@ -111,7 +111,6 @@ static void forget_image(struct partition *p)
 static void open_private(struct partition *p)
 {
 	struct mshv_create_vp vp = { 0 };
-	uint8_t scratch[PAGE * 32];
 	uint8_t *image;
 	int error;
 
@@ -127,7 +126,6 @@ static void open_private(struct partition *p)
 	if (error)
 		tap_bail_out("HVMOD_SET_PRIVATE_MEMORY: %s", strerror(error));
 	forget_image(p);
-	memset(scratch, 0, sizeof(scratch));
 }
 
 static void close_private(struct partition *p)
@@ -184,6 +182,40 @@ static void refusals(void)
 	tap_equal("it is no shared memory to be unmapped",
 		  map(&p, 0, memory, PAGE, UNMAP) ? errno : 0, ENOENT);
 	close(p.fd);
+	munmap(memory, PAGE);
+}
+
+static int track(int fd, uint64_t on)
+{
+	struct hv_set_property in = { .code = HV_PROP_GPA_ACCESS_TRACKING, .value = on };
+
+	return hypercall(fd, HV_SET_PARTITION_PROPERTY, 0, &in, sizeof(in), NULL, 0) ? errno : 0;
+}
+
+/* What the root may ask of a partition does not tell what is in its private memory, or move it. */
+static void questions(struct partition *p)
+{
+	struct mshv_gpap_access_bitmap bitmap = { .page_count = 8 };
+	struct hv_translate in = { .gva_page = SECRET / PAGE };
+	struct hv_translated out = { 0 };
+	struct partition tracked = { .fd = create() };
+	uint64_t bits = 0;
+	uint8_t *memory = some_memory(PAGE);
+
+	tap(!hypercall(p->fd, HV_TRANSLATE_VIRTUAL_ADDRESS, 0, &in, sizeof(in), &out, sizeof(out)),
+	    "the root may ask where an address leads");
+	tap_equal("  and is not told: the tables are not its", out.result, 4);
+	tap_equal("  nor anything else", out.gpa_page, 0);
+	tap_equal("accesses are not tracked: EIO", track(p->fd, 1), EIO);
+	bitmap.bitmap_ptr = (uintptr_t)&bits;
+	tap(ioctl(p->fd, MSHV_GET_GPAP_ACCESS_BITMAP, &bitmap) && errno == EIO,
+	    "  and there is no bitmap: EIO");
+	tap_equal("what is tracked gets no private memory: EBUSY",
+		  track(tracked.fd, 1) ? -1 : set_private(tracked.fd, 0, PAGE, NULL, ALL), EBUSY);
+	tap_equal("  else it does", track(tracked.fd, 0) ? -1 : set_private(tracked.fd, 0, PAGE, NULL, ALL), 0);
+	tap_equal("memory of the root cannot replace it", map(p, SECRET, memory, PAGE, WRITABLE) ? errno : 0,
+		  EEXIST);
+	close(tracked.fd);
 	munmap(memory, PAGE);
 }
 
@@ -248,6 +280,7 @@ int main(void)
 	tap_equal("the private memory is told", private_bytes(), SIZE);
 	tap_equal("the root does not find the secret", find_secret(), 0);
 	works(&p);
+	questions(&p);
 	tap_equal("the root does not find it while the guest has run", find_secret(), 0);
 	close_private(&p);
 	tap_equal("it came back cleared", find_secret(), 0);
