@@ -4,19 +4,25 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, fallocate, fcntl};
 
+use super::request::Range;
+
 pub const SECTOR: u64 = 512;
+/// What an image of that format begins with.
+pub const QCOW2_MAGIC: [u8; 4] = *b"QFI\xfb";
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
     pub readonly: bool,
     /// Past our page cache (O_DIRECT).
     pub direct: bool,
+    /// It is raw, whatever it looks like.
+    pub raw: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -30,9 +36,12 @@ pub struct OpenError {
 #[derive(Debug)]
 pub struct Disk {
     file: File,
+    /// With `direct`, the same through our page cache: for what is not aligned.
+    cached: Option<File>,
     size: u64,
     readonly: bool,
-    direct: bool,
+    /// What `file` wants offsets, lengths and buffers to be multiples of.
+    alignment: u32,
     block_size: u32,
 }
 
@@ -58,13 +67,21 @@ impl Disk {
             path: path.to_owned(),
             what,
         };
-        let flags = libc::O_CLOEXEC | if options.direct { libc::O_DIRECT } else { 0 };
-        let file = OpenOptions::new()
-            .read(true)
-            .write(!options.readonly)
-            .custom_flags(flags)
-            .open(path)
-            .map_err(|cause| refused(open_hint(&cause, options)))?;
+        let open = |flags: libc::c_int| {
+            OpenOptions::new()
+                .read(true)
+                .write(!options.readonly)
+                .custom_flags(libc::O_CLOEXEC | flags)
+                .open(path)
+                .map_err(|cause| refused(open_hint(&cause, options)))
+        };
+        let is_device = || Ok::<_, io::Error>(path.metadata()?.file_type().is_block_device());
+        // Of a block device, O_EXCL asks that nobody has it mounted.
+        let alone = match is_device() {
+            Ok(true) if !options.readonly => libc::O_EXCL,
+            _ => 0,
+        };
+        let file = open(alone | if options.direct { libc::O_DIRECT } else { 0 })?;
         let metadata = file
             .metadata()
             .map_err(|cause| refused(cause.to_string()))?;
@@ -72,25 +89,42 @@ impl Disk {
         let (size, block_size) = if kind.is_block_device() {
             ioctl::of_block_device(&file).map_err(|cause| refused(cause.to_string()))?
         } else if kind.is_file() {
-            // A file takes what its file system's device takes; 512 unless it is direct.
-            (
-                metadata.len(),
-                if options.direct { 4096 } else { SECTOR as u32 },
-            )
+            (metadata.len(), SECTOR as u32)
         } else {
             return Err(refused("it is neither a file nor a block device".into()));
         };
-        if size < SECTOR {
-            return Err(refused(format!("{size} bytes are less than a sector")));
-        }
         lock(&file, options.readonly).map_err(|cause| refused(lock_hint(cause)))?;
-        Ok(Self {
-            file,
+        let disk = Self {
+            cached: match options.direct {
+                true => Some(open(0)?),
+                false => None,
+            },
             size: size / u64::from(block_size) * u64::from(block_size),
             readonly: options.readonly,
-            direct: options.direct,
+            alignment: match options.direct {
+                true => direct_alignment(&file).max(block_size),
+                false => 1,
+            },
             block_size,
-        })
+            file,
+        };
+        if !options.raw && disk.is_qcow2() {
+            return Err(refused(FORMAT_HINT.into()));
+        }
+        if disk.size < SECTOR {
+            return Err(refused(format!(
+                "{} bytes are less than a sector",
+                disk.size
+            )));
+        }
+        Ok(disk)
+    }
+
+    /// Whether it begins as an image of that format does.
+    fn is_qcow2(&self) -> bool {
+        let file = self.cached.as_ref().unwrap_or(&self.file);
+        let mut start = [0; QCOW2_MAGIC.len()];
+        file.read_exact_at(&mut start, 0).is_ok() && start == QCOW2_MAGIC
     }
 
     /// Of whatever file, for tests of those that read and write it.
@@ -98,15 +132,26 @@ impl Disk {
     pub fn of_file(file: File) -> Self {
         Self {
             file,
+            cached: None,
             size: 1 << 20,
             readonly: false,
-            direct: false,
+            alignment: 1,
             block_size: SECTOR as u32,
         }
     }
 
     pub fn file(&self) -> &File {
         &self.file
+    }
+
+    /// What to read or write the range with, and how its buffers have to be aligned.
+    pub fn way_to(&self, range: Range) -> (&File, usize) {
+        match &self.cached {
+            Some(cached) if (range.offset | range.length) % u64::from(self.alignment) != 0 => {
+                (cached, 1)
+            }
+            _ => (&self.file, self.alignment as usize),
+        }
     }
 
     /// Bytes: whole blocks.
@@ -118,18 +163,14 @@ impl Disk {
         self.readonly
     }
 
-    /// The smallest unit that the guest should use.
+    /// The smallest unit that the guest can use.
     pub fn block_size(&self) -> u32 {
         self.block_size
     }
 
-    /// How buffers have to be aligned.
-    pub fn alignment(&self) -> usize {
-        if self.direct {
-            self.block_size as usize
-        } else {
-            1
-        }
+    /// The smallest unit that the guest should use, as a power of two of the former.
+    pub fn physical_block_exponent(&self) -> u8 {
+        (self.alignment.max(self.block_size) / self.block_size).ilog2() as u8
     }
 
     /// Gives the range back to what is below. It may read as anything afterwards, here as
@@ -154,10 +195,33 @@ impl Disk {
     }
 }
 
+/// A guest may have written that, to have it read as one: so it is never guessed.
+const FORMAT_HINT: &str = "it looks like a qcow2 image: say format=qcow2, or format=raw if the \
+                           guest is to see the file's own bytes";
+
+/// What O_DIRECT asks of offsets, lengths and addresses in memory (statx(2), STATX_DIOALIGN).
+fn direct_alignment(file: &File) -> u32 {
+    /// What any disk is content with.
+    const SAFE: u32 = 4096;
+    // SAFETY: all zeros is a value of it.
+    let mut found: libc::statx = unsafe { std::mem::zeroed() };
+    let (mask, at) = (libc::STATX_DIOALIGN, libc::AT_EMPTY_PATH);
+    // SAFETY: the path is a string, and the kernel writes to what the last pointer is to.
+    let result = unsafe { libc::statx(file.as_raw_fd(), c"".as_ptr(), at, mask, &raw mut found) };
+    let (memory, offset) = (found.stx_dio_mem_align, found.stx_dio_offset_align);
+    if result != 0 || found.stx_mask & mask == 0 || memory == 0 || offset == 0 {
+        return SAFE;
+    }
+    memory.max(offset).next_power_of_two()
+}
+
 fn open_hint(cause: &io::Error, options: &Options) -> String {
     match cause.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EINVAL) if options.direct => {
             "its file system has no direct I/O: leave out 'direct'".into()
+        }
+        Some(Errno::EBUSY) => {
+            format!("{cause}: it is mounted, or another program has it for itself")
         }
         Some(Errno::EACCES | Errno::EPERM | Errno::EROFS) if !options.readonly => {
             format!("{cause}; for a disk that is only read, say 'readonly'")
@@ -190,7 +254,6 @@ fn lock(file: &File, shared: bool) -> Result<(), Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::FileExt;
 
     fn image(size: u64) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -211,7 +274,7 @@ mod tests {
         let open = |readonly| {
             let options = Options {
                 readonly,
-                direct: false,
+                ..Options::default()
             };
             Disk::open(image.path(), &options)
         };
@@ -237,6 +300,48 @@ mod tests {
             assert!(text.contains(word) && text.contains(path), "{text}");
         }
         assert!(Disk::open(image(100).path(), &Options::default()).is_err());
+    }
+
+    #[test]
+    fn a_raw_disk_that_looks_like_an_image_is_not_guessed_at() {
+        let image = image(SECTOR);
+        image.as_file().write_all_at(b"QFI\xfb", 0).unwrap();
+        let open = |raw| {
+            let options = Options {
+                raw,
+                ..Options::default()
+            };
+            Disk::open(image.path(), &options)
+        };
+        let error = open(false).unwrap_err().to_string();
+        assert!(error.contains("format=qcow2"), "{error}");
+        assert_eq!(open(true).unwrap().size(), SECTOR);
+    }
+
+    #[test]
+    fn directly_read_is_what_is_aligned() {
+        // Not in /tmp, which may be memory.
+        let place = std::env::current_dir().unwrap();
+        let file = tempfile::NamedTempFile::new_in(place).unwrap();
+        file.as_file().set_len(8192 + SECTOR).unwrap();
+        let options = Options {
+            direct: true,
+            ..Options::default()
+        };
+        let disk = match Disk::open(file.path(), &options) {
+            Ok(disk) => disk,
+            Err(cause) => return eprintln!("skipped: {cause}"),
+        };
+        assert_eq!((disk.size(), disk.block_size()), (8192 + SECTOR, 512));
+        let way = |offset, length| disk.way_to(Range { offset, length });
+        let is_direct = |(file, _): (&File, usize)| {
+            nix::fcntl::fcntl(file, FcntlArg::F_GETFL).unwrap() & libc::O_DIRECT != 0
+        };
+        assert!(is_direct(way(0, 8192)) && way(0, 8192).1 >= 512);
+        assert!(!is_direct(way(100, 412)));
+        if disk.alignment > 512 {
+            assert!(!is_direct(way(8192, 512)));
+        }
     }
 
     #[test]

@@ -112,7 +112,7 @@ impl Engine {
     pub fn start(&mut self, tag: u16, action: Action, range: Range, buffers: Buffers) {
         let flight = Flight {
             tag,
-            vectors: self.vectors(action, &buffers),
+            vectors: self.vectors(action, range, &buffers),
             action,
             range,
             buffers,
@@ -179,9 +179,9 @@ impl Engine {
         ended
     }
 
-    fn vectors(&self, action: Action, buffers: &Buffers) -> Vectors {
+    fn vectors(&self, action: Action, range: Range, buffers: &Buffers) -> Vectors {
         let mut parts = Vec::new();
-        let alignment = self.disk.alignment();
+        let (_, alignment) = self.disk.way_to(range);
         let mut aligned = true;
         for (address, length) in buffers.parts() {
             // All of `buffers` is in memory, so there is a slice.
@@ -223,7 +223,7 @@ fn ring(depth: u16) -> io::Result<Way> {
 }
 
 fn entry(disk: &Disk, flight: &Flight) -> io_uring::squeue::Entry {
-    let fd = types::Fd(disk.file().as_raw_fd());
+    let fd = types::Fd(disk.way_to(flight.range).0.as_raw_fd());
     let (parts, count) = (
         flight.vectors.parts.as_ptr(),
         flight.vectors.parts.len() as u32,
@@ -260,8 +260,12 @@ fn finish(disk: &Disk, memory: &GuestMemory, mut flight: Flight, done: u64) -> i
             }
             parts.remove(0);
         }
-        let fd = disk.file().as_raw_fd();
-        let offset = (flight.range.offset + done) as i64;
+        let left = Range {
+            offset: flight.range.offset + done,
+            length: flight.range.length - done,
+        };
+        let fd = disk.way_to(left).0.as_raw_fd();
+        let offset = left.offset as i64;
         let count = parts.len() as i32;
         // SAFETY: the vectors are of guest memory or of the flight's own buffer, which both
         // live longer than the call.

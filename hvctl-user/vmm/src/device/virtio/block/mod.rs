@@ -36,7 +36,8 @@ struct Config {
     seg_max: u32,
     geometry: u32,
     blk_size: u32,
-    topology: [u8; 8],
+    physical_block_exponent: u8,
+    topology: [u8; 7],
     writeback: u8,
     unused: u8,
     num_queues: u16,
@@ -97,6 +98,7 @@ impl VirtioDevice for Block {
         let mut features = COMMON_FEATURES
             | 1 << bindings::VIRTIO_BLK_F_SEG_MAX
             | 1 << bindings::VIRTIO_BLK_F_BLK_SIZE
+            | 1 << bindings::VIRTIO_BLK_F_TOPOLOGY
             | 1 << VIRTIO_BLK_F_FLUSH
             | 1 << bindings::VIRTIO_BLK_F_MQ;
         features |= if self.disk.readonly() {
@@ -116,6 +118,7 @@ impl VirtioDevice for Block {
             capacity: self.disk.size() / SECTOR,
             seg_max: MAX_SEGMENTS,
             blk_size: self.disk.block_size(),
+            physical_block_exponent: self.disk.physical_block_exponent(),
             num_queues: self.queues,
             max_discard_sectors: MAX_TRIM,
             max_discard_seg: 1,

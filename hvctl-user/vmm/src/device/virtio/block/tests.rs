@@ -24,7 +24,7 @@ fn bench(readonly: bool, features: u64) -> Bench {
     image.as_file().set_len(DISK_SIZE).unwrap();
     let options = Options {
         readonly,
-        direct: false,
+        ..Options::default()
     };
     let disk = Disk::open(image.path(), &options).unwrap();
     let mut device = Block::new(disk, "a serial number that is too long", 1);
