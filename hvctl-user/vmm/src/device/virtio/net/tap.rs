@@ -77,6 +77,22 @@ fn request(name: &str) -> Result<libc::ifreq, OpenError> {
     Ok(request)
 }
 
+/// Why an interface cannot be had as a tap.
+fn tap_hint(cause: Errno, many: bool) -> &'static str {
+    match cause {
+        Errno::EPERM => {
+            "it is not yours, and to make one takes CAP_NET_ADMIN; 'ip tuntap add NAME mode tap \
+             user YOU' makes one that you may use"
+        }
+        Errno::EBUSY => "another program has it",
+        Errno::EINVAL if many => {
+            "it is no tap with several queues: leave out 'queues', or make it with 'multi_queue'"
+        }
+        Errno::EINVAL => "it is no tap, or one with several queues",
+        _ => "it cannot be used as a tap",
+    }
+}
+
 impl Tap {
     /// Opens `queues` queues of the interface.
     pub fn open(attachment: &Attachment, queues: u16) -> Result<Vec<Self>, OpenError> {
@@ -136,9 +152,8 @@ impl Tap {
             }
         };
         // SAFETY: the kernel reads the request, and writes the name it chose into it.
-        unsafe { ioctl::set_interface(file.as_raw_fd(), &raw mut request) }.map_err(refused(
-            "it cannot be used as a tap (EBUSY: another program has it)",
-        ))?;
+        unsafe { ioctl::set_interface(file.as_raw_fd(), &raw mut request) }
+            .map_err(|cause| refused(tap_hint(cause, many))(cause))?;
         // SAFETY: the kernel reads a number.
         unsafe { ioctl::set_header_size(file.as_raw_fd(), &raw const HEADER_SIZE) }
             .map_err(refused("it takes no virtio headers"))?;
@@ -191,8 +206,14 @@ impl Tap {
         let mut request = request(bridge)?;
         request.ifr_ifru.ifru_ifindex = index as libc::c_int;
         // SAFETY: the kernel reads the request.
-        unsafe { ioctl::add_port(control.as_raw_fd(), &raw const request) }
-            .map_err(self.refused("it cannot join the bridge"))?;
+        unsafe { ioctl::add_port(control.as_raw_fd(), &raw const request) }.map_err(|cause| {
+            let what = match cause {
+                Errno::EPERM => "to join a bridge takes CAP_NET_ADMIN: use a tap of yours in it",
+                Errno::EOPNOTSUPP => "what it is to join is no bridge",
+                _ => "it cannot join the bridge",
+            };
+            self.refused(what)(cause)
+        })?;
         Ok(())
     }
 
