@@ -26,7 +26,7 @@ pub enum Command {
     Check(Check),
     Info(Info),
     Log(Log),
-    Run(Run),
+    Run(Box<Run>),
     Stop(Stop),
     Balloon(Balloon),
 }
@@ -116,7 +116,10 @@ pub struct Run {
     pub cpus: u8,
 
     /// Disk: path=FILE, then any of readonly, direct (past the page cache), serial=TEXT (up to
-    /// 20 characters), queues=N (default 1). FILE is a raw image or a block device. Repeatable
+    /// 20 characters), queues=N (default 1), format=raw or qcow2. Repeatable
+    ///
+    /// FILE is an image or a block device; without format it is raw. A qcow2 image that is built
+    /// on another needs the word backing.
     #[arg(long, value_name = "KEY=VALUE,...", value_parser = devices::disk)]
     pub disk: Vec<devices::Disk>,
 
@@ -127,6 +130,13 @@ pub struct Run {
     /// does. Without mac, a macvtap has its interface's, others a random one.
     #[arg(long, value_name = "KEY=VALUE,...", value_parser = devices::net)]
     pub net: Vec<devices::Net>,
+
+    /// Folder of the root's: dir=PATH,tag=NAME, then readonly if the guest may not write. The
+    /// guest mounts it with 'mount -t virtiofs NAME WHERE'. Repeatable
+    ///
+    /// A process of its own, virtiofsd, serves it, with access to this folder alone.
+    #[arg(long, value_name = "KEY=VALUE,...", value_parser = devices::share)]
+    pub share: Vec<devices::Share>,
 
     /// Sockets between root and guest (AF_VSOCK), served by the root's vhost-vsock: cid=NUMBER,
     /// from 3 on
@@ -316,7 +326,7 @@ mod tests {
     fn run(arguments: &[&str]) -> Result<Run, clap::Error> {
         let all = ["hvctl", "run", "--kernel", "k"].iter().chain(arguments);
         match Args::try_parse_from(all)?.command {
-            Command::Run(run) => Ok(run),
+            Command::Run(run) => Ok(*run),
             other => panic!("{other:?}"),
         }
     }

@@ -133,6 +133,12 @@ const ACTIVATION: &[libc::c_long] = &[
     libc::SYS_io_uring_setup,
 ];
 
+/// Talking to a process that serves a device.
+const VHOST_USER: &[libc::c_long] = &[libc::SYS_recvmsg, libc::SYS_sendmsg];
+
+/// Ending the processes that serve devices.
+const CHILDREN: &[libc::c_long] = &[libc::SYS_kill, libc::SYS_wait4, libc::SYS_waitid];
+
 /// Somebody asks something of the run.
 const SOCKETS: &[libc::c_long] = &[
     libc::SYS_accept4,
@@ -189,9 +195,9 @@ fn ioctls(kind: Thread) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
 
 fn filter(kind: Thread) -> Result<BpfProgram, seccompiler::Error> {
     let lists: &[&[libc::c_long]] = match kind {
-        Thread::Main => &[COMMON, QUEUES, &[libc::SYS_kill]],
+        Thread::Main => &[COMMON, QUEUES, VHOST_USER, CHILDREN],
         Thread::Control => &[COMMON, THREADS, SOCKETS],
-        Thread::Processor => &[COMMON, THREADS, QUEUES, ACTIVATION],
+        Thread::Processor => &[COMMON, THREADS, QUEUES, ACTIVATION, VHOST_USER],
         Thread::Device => &[COMMON, QUEUES],
     };
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = lists

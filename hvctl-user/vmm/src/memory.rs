@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The guest's RAM, as memory of this process.
 
+use std::fs::File;
 use std::io;
+use std::sync::Arc;
 
-use vm_memory::{GuestAddress, GuestMemory as _, GuestMemoryMmap, GuestMemoryRegion};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use vm_memory::{FileOffset, GuestAddress, GuestMemory as _, GuestMemoryMmap, GuestMemoryRegion};
 
 use crate::hypervisor::Failure;
 use crate::hypervisor::mshv::Partition;
@@ -13,11 +16,27 @@ pub type GuestMemory = GuestMemoryMmap<()>;
 
 /// Anonymous memory for `(address, size)` stretches of guest-physical memory.
 pub fn allocate(stretches: &[(u64, u64)]) -> io::Result<GuestMemory> {
+    map(stretches, None)
+}
+
+/// The same as a file that has no name, which another process can map too if it gets it from us.
+pub fn allocate_shared(stretches: &[(u64, u64)]) -> io::Result<GuestMemory> {
+    let file = File::from(memfd_create(c"guest memory", MFdFlags::MFD_CLOEXEC)?);
+    file.set_len(stretches.iter().map(|(_, size)| size).sum())?;
+    map(stretches, Some(Arc::new(file)))
+}
+
+fn map(stretches: &[(u64, u64)], file: Option<Arc<File>>) -> io::Result<GuestMemory> {
+    let mut from = 0;
     let ranges: Vec<_> = stretches
         .iter()
-        .map(|&(address, size)| (GuestAddress(address), size as usize))
+        .map(|&(address, size)| {
+            let part = file.clone().map(|file| FileOffset::from_arc(file, from));
+            from += size;
+            (GuestAddress(address), size as usize, part)
+        })
         .collect();
-    let memory = GuestMemory::from_ranges(&ranges).map_err(io::Error::other)?;
+    let memory = GuestMemory::from_ranges_with_files(&ranges).map_err(io::Error::other)?;
     for region in memory.iter() {
         prefer_large_pages(region.as_ptr(), region.len() as usize);
     }
@@ -63,9 +82,19 @@ mod tests {
 
     #[test]
     fn stretches_are_where_they_were_asked_for() {
-        let memory = allocate(&[(0, 0x2000), (0x1_0000_0000, 0x1000)]).unwrap();
-        memory.write_obj(7u64, GuestAddress(0x1_0000_0ff8)).unwrap();
-        assert!(memory.write_obj(7u64, GuestAddress(0x2000)).is_err());
-        assert_eq!(memory.num_regions(), 2);
+        let stretches = [(0, 0x2000), (0x1_0000_0000, 0x1000)];
+        for (memory, shared) in [
+            (allocate(&stretches).unwrap(), false),
+            (allocate_shared(&stretches).unwrap(), true),
+        ] {
+            memory.write_obj(7u64, GuestAddress(0x1_0000_0ff8)).unwrap();
+            memory.write_obj(5u64, GuestAddress(0x1ff8)).unwrap();
+            assert!(memory.write_obj(7u64, GuestAddress(0x2000)).is_err());
+            let last: u64 = memory.read_obj(GuestAddress(0x1_0000_0ff8)).unwrap();
+            assert_eq!((memory.num_regions(), last), (2, 7));
+            for region in memory.iter() {
+                assert_eq!(region.file_offset().is_some(), shared);
+            }
+        }
     }
 }

@@ -36,6 +36,8 @@ pub struct Config {
     pub confine: bool,
     /// Whether the guest's memory is its own alone.
     pub private: bool,
+    /// Whether a device is served by another process, which needs the guest's memory.
+    pub shared_memory: bool,
 }
 
 /// A device, and what to call it in messages.
@@ -117,8 +119,12 @@ impl Vm {
         let mut stretches = layout::ram(config.memory);
         stretches.extend(config.exit_port.then_some(layout::TEST_MEMORY));
         stretches.sort_unstable();
-        let memory = memory::allocate(&stretches)
-            .map_err(|cause| StartError::Memory(config.memory >> 20, cause))?;
+        let allocate = match config.shared_memory {
+            true => memory::allocate_shared,
+            false => memory::allocate,
+        };
+        let memory =
+            allocate(&stretches).map_err(|cause| StartError::Memory(config.memory >> 20, cause))?;
         // What the user got wrong comes before what the hypervisor thinks of it.
         let entry = boot::load(&memory, config.memory, config.processors, &config.payload)?;
         let partition = Partition::create(device)?;

@@ -22,9 +22,9 @@ MODEL = "LABROOT"
 QEMU = ["qemu-system-x86", "qemu-system-common", "qemu-system-data", "qemu-utils", "seabios"]
 # Name: (what it is for, packages; a slash names another suite of the archive).
 ROOTS = {
-    "full": ("a Debian 13 user space with QEMU",
+    "full": ("a Debian 13 user space with QEMU and virtiofsd",
              [*(f"{name}/{archive.SUITE}-backports" for name in QEMU),
-              *"ovmf iproute2 kmod procps busybox-static".split()]),
+              *"ovmf iproute2 kmod procps busybox-static virtiofsd".split()]),
 }
 LEFT_OUT = ["/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*"]
 

@@ -8,15 +8,19 @@ use macaddr::MacAddr6;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_keyvalue::from_key_values;
+use vmm::device::virtio::fs::TAG_SIZE;
 use vmm::device::virtio::net::Mac;
 use vmm::device::virtio::net::tap::Attachment;
 use vmm::device::virtio::socket::CID;
 
-/// A disk: `--disk path=FILE,readonly,direct,serial=TEXT,queues=N`.
+/// A disk: `--disk path=FILE,format=FORMAT,backing,readonly,direct,serial=TEXT,queues=N`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Disk {
     pub path: PathBuf,
+    pub format: Option<Format>,
+    #[serde(default)]
+    pub backing: bool,
     #[serde(default)]
     pub readonly: bool,
     #[serde(default)]
@@ -25,6 +29,14 @@ pub struct Disk {
     pub serial: String,
     #[serde(default = "one")]
     pub queues: u16,
+}
+
+/// What the bytes of a file are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    Raw,
+    Qcow2,
 }
 
 fn one() -> u16 {
@@ -49,7 +61,31 @@ pub fn disk(text: &str) -> Result<Disk, String> {
     if !(1..=MAX_QUEUES).contains(&disk.queues) {
         return Err(format!("queues is from 1 to {MAX_QUEUES}"));
     }
+    if disk.backing && disk.format != Some(Format::Qcow2) {
+        return Err("backing goes with format=qcow2".into());
+    }
     Ok(disk)
+}
+
+/// A folder of the root's: `--share dir=PATH,tag=NAME`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Share {
+    pub dir: PathBuf,
+    pub tag: String,
+    #[serde(default)]
+    pub readonly: bool,
+}
+
+pub fn share(text: &str) -> Result<Share, String> {
+    let share: Share = parse(text)?;
+    if share.dir.as_os_str().is_empty() {
+        return Err("dir is empty".into());
+    }
+    if !(1..=TAG_SIZE).contains(&share.tag.len()) {
+        return Err(format!("tag is from 1 to {TAG_SIZE} bytes long"));
+    }
+    Ok(share)
 }
 
 /// A network interface: `--net tap=NAME|bridge=NAME|macvtap=NAME,mac=ADDRESS,queues=N`.
@@ -122,6 +158,8 @@ mod tests {
     fn disks() {
         let plain = Disk {
             path: "/dev/sda".into(),
+            format: None,
+            backing: false,
             readonly: false,
             direct: false,
             serial: String::new(),
@@ -129,9 +167,12 @@ mod tests {
         };
         assert_eq!(disk("path=/dev/sda").unwrap(), plain);
         assert_eq!(disk("/dev/sda").unwrap(), plain);
-        let all = disk("path=a b,readonly,direct,serial=x-1,queues=4").unwrap();
+        let all =
+            disk("path=a b,format=qcow2,backing,readonly,direct,serial=x-1,queues=4").unwrap();
         let wanted = Disk {
             path: "a b".into(),
+            format: Some(Format::Qcow2),
+            backing: true,
             readonly: true,
             direct: true,
             serial: "x-1".into(),
@@ -149,6 +190,8 @@ mod tests {
             ("path=a,queues=many", "number"),
             ("path=a,serial=123456789012345678901", "serial"),
             ("path=a,path=b", "path"),
+            ("path=a,format=vhd", "vhd"),
+            ("path=a,backing", "qcow2"),
         ] {
             let error = disk(text).unwrap_err();
             assert!(error.contains(word), "{text}: {error}");
@@ -182,6 +225,30 @@ mod tests {
             ("tap=a,speed=1", "speed"),
         ] {
             let error = net(text).unwrap_err();
+            assert!(error.contains(word), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn shares() {
+        let given = share("dir=/srv/x y,tag=files").unwrap();
+        let wanted = Share {
+            dir: "/srv/x y".into(),
+            tag: "files".into(),
+            readonly: false,
+        };
+        assert_eq!(given, wanted);
+        assert!(share("dir=/srv,tag=a,readonly").unwrap().readonly);
+        let long = format!("dir=/srv,tag={}", "x".repeat(37));
+        for (text, word) in [
+            ("", "dir"),
+            ("dir=/srv", "tag"),
+            ("tag=a", "dir"),
+            ("dir=/srv,tag=", "string"),
+            (long.as_str(), "36"),
+            ("dir=/srv,tag=a,cache=b", "cache"),
+        ] {
+            let error = share(text).unwrap_err();
             assert!(error.contains(word), "{text}: {error}");
         }
     }

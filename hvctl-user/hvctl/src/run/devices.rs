@@ -17,17 +17,28 @@ use vmm::device::virtio::net::{Mac, Net};
 use vmm::device::virtio::socket::Socket;
 use vmm::vm::Attached;
 
-use super::console;
+use super::{console, image, share};
 use crate::args::{self, devices as keys};
 
-/// The devices that the command line asks for, in the order of their kinds.
-pub fn open(args: &args::Run, balloon: Option<Arc<Account>>) -> Result<Vec<Attached>> {
+pub struct Open {
+    /// In the order of their kinds.
+    pub devices: Vec<Attached>,
+    /// Processes that have to last as long as the devices.
+    pub servers: Vec<image::Server>,
+}
+
+/// The devices that the command line asks for.
+pub fn open(args: &args::Run, balloon: Option<Arc<Account>>) -> Result<Open> {
     let mut devices = Vec::new();
+    let mut servers = Vec::new();
     for (index, wanted) in args.disk.iter().enumerate() {
-        devices.push(disk(index, wanted)?);
+        devices.push(disk(index, wanted, &mut servers)?);
     }
     for wanted in &args.net {
         devices.push(net(wanted)?);
+    }
+    for wanted in &args.share {
+        devices.push(share::open(wanted)?);
     }
     if let Some(wanted) = &args.vsock {
         let cid = wanted.cid;
@@ -51,15 +62,25 @@ pub fn open(args: &args::Run, balloon: Option<Arc<Account>>) -> Result<Vec<Attac
     if let Some(wanted) = &args.virtio_console {
         devices.push(second_console(wanted)?);
     }
-    Ok(devices)
+    Ok(Open { devices, servers })
 }
 
-fn disk(index: usize, wanted: &keys::Disk) -> Result<Attached> {
-    let options = Options {
+fn disk(index: usize, wanted: &keys::Disk, servers: &mut Vec<image::Server>) -> Result<Attached> {
+    let mut options = Options {
         readonly: wanted.readonly,
         direct: wanted.direct,
+        raw: wanted.format.is_some(),
     };
-    let file = Disk::open(&wanted.path, &options)?;
+    let file = match wanted.format {
+        Some(keys::Format::Qcow2) => {
+            let (server, shown) = image::show(wanted)?;
+            servers.push(server);
+            // Whether past the page cache is the server's business.
+            options.direct = false;
+            Disk::open(&shown.path, &options)?
+        }
+        _ => Disk::open(&wanted.path, &options)?,
+    };
     let device = Block::new(file, &wanted.serial, wanted.queues);
     Ok(Attached {
         name: format!("disk {index} ({})", wanted.path.display()),

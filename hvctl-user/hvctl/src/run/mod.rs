@@ -5,7 +5,9 @@ mod attach;
 mod console;
 mod control;
 mod devices;
+mod image;
 mod preflight;
+mod share;
 mod terminal;
 
 use std::io::{self, Write};
@@ -69,13 +71,14 @@ fn run(args: &args::Run) -> Result<Outcome> {
         exit_port: args.exit_port,
         confine: args.confine,
         private: args.private,
+        shared_memory: !args.share.is_empty(),
     };
     // What the user can put right without a hypervisor comes first.
     preflight::files(&config.payload)?;
     preflight::memory(config.memory)?;
     let listener = control::listen(args.name.as_deref())?;
     let balloon = args.balloon.then(Arc::default);
-    let devices = devices::open(args, balloon.clone())?;
+    let devices::Open { devices, servers } = devices::open(args, balloon.clone())?;
     if args.private && !devices.is_empty() {
         bail!(
             "--private keeps the guest's memory from every device too: a private guest has its \
@@ -133,5 +136,7 @@ fn run(args: &args::Run) -> Result<Outcome> {
     };
     let outcome = vm.stop(outcome);
     drop(raw);
+    // After the last request of the guest.
+    drop(servers);
     Ok(outcome)
 }

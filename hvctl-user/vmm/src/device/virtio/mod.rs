@@ -10,6 +10,7 @@
 //! | [`block`] | disks |
 //! | [`net`] | network interfaces |
 //! | [`socket`] | sockets between root and guest |
+//! | [`fs`] | folders of the root's |
 //! | [`console`] | a second console |
 //! | [`entropy`] | random numbers |
 //! | [`balloon`] | asking the guest for memory |
@@ -25,6 +26,7 @@ pub mod block;
 pub mod console;
 pub mod counters;
 pub mod entropy;
+pub mod fs;
 #[cfg(test)]
 mod fuzz;
 pub mod net;
@@ -59,6 +61,7 @@ pub enum Kind {
     Entropy = 4,
     Balloon = 5,
     Socket = 19,
+    FileSystem = 26,
 }
 
 /// A queue that the driver has set up.

@@ -91,6 +91,7 @@ fn class(kind: Kind) -> u32 {
         Kind::Entropy => 0x10_00_00,
         Kind::Balloon => 0x05_00_00,
         Kind::Socket => 0x02_80_00,
+        Kind::FileSystem => 0x01_80_00,
     }
 }
 

@@ -47,6 +47,23 @@ pub fn features(backend: &impl VhostBackend, wanted: u64) -> io::Result<u64> {
     Ok(has & (COMMON_FEATURES | wanted))
 }
 
+/// Says where a fresh queue is.
+pub fn describe(
+    backend: &impl VhostBackend,
+    index: usize,
+    config: &VringConfigData,
+) -> io::Result<()> {
+    backend
+        .set_vring_num(index, config.queue_size)
+        .map_err(failed("set queue size"))?;
+    backend
+        .set_vring_base(index, 0)
+        .map_err(failed("set queue base"))?;
+    backend
+        .set_vring_addr(index, config)
+        .map_err(failed("set queue address"))
+}
+
 /// Hands a queue to the kernel as its number `index`; it does not serve it yet. The kernel
 /// signals `error` if the driver breaks the queue.
 pub fn hand_over(
@@ -65,15 +82,7 @@ pub fn hand_over(
         avail_ring_addr: place.available,
         log_addr: None,
     };
-    backend
-        .set_vring_num(index, place.size)
-        .map_err(failed("set queue size"))?;
-    backend
-        .set_vring_base(index, 0)
-        .map_err(failed("set queue base"))?;
-    backend
-        .set_vring_addr(index, &config)
-        .map_err(failed("set queue address"))?;
+    describe(backend, index, &config)?;
     backend
         .set_vring_call(index, queue.ring.interrupt())
         .map_err(failed("set interrupt"))?;

@@ -1,0 +1,79 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A disk in a qcow2 image: what the guest flushed is in it also when the run was killed.
+. ./tap.sh
+. ./guest_script.sh
+
+load_hvmod
+log_mark
+modprobe fuse 2>/dev/null
+
+cat >/tmp/script <<'END'
+echo "guest: serial: $(cat /sys/block/vda/serial)"
+echo "guest: size: $(cat /sys/block/vda/size)"
+echo "guest: before: $(dd if=/dev/vda bs=64k count=32 2>/dev/null | md5sum)"
+dd if=/noise of=/dev/vda bs=64k seek=8 conv=fsync 2>/dev/null && echo "guest: written: yes"
+echo "guest: read-only: $(cat /sys/block/vdb/ro) $(dd if=/dev/vdb bs=64k count=32 2>/dev/null | md5sum)"
+echo "guest: waits"
+sleep 100
+END
+dd if=/dev/urandom of=/tmp/raw bs=64k count=64 2>/dev/null
+dd if=/dev/urandom of=/tmp/noise bs=64k count=16 2>/dev/null
+truncate -s 8M /tmp/raw
+qemu-img convert -f raw -O qcow2 /tmp/raw /tmp/disk.qcow2 || bail_out "qemu-img"
+cp /tmp/disk.qcow2 /tmp/base.qcow2
+qemu-img create -q -f qcow2 -F qcow2 -b /tmp/base.qcow2 /tmp/top.qcow2
+make_initrd /tmp/script virtio_blk -- /tmp/noise
+begins=$(dd if=/tmp/raw bs=64k count=32 2>/dev/null | md5sum)
+
+servers() {
+	pgrep qemu-storage | wc -l
+}
+without_servers() {
+	tries=0
+	until [ "$(servers)" = 0 ]; do
+		tries=$((tries + 1))
+		[ $tries -lt 100 ] || return 1
+		usleep 200000
+	done
+}
+./hvctl run --kernel vmlinuz --initrd /tmp/initrd --memory 192 --timeout 280 \
+	--cmdline "console=ttyS0 panic=-1 $lab test=script" \
+	--disk path=/tmp/disk.qcow2,format=qcow2,serial=Q --disk path=/tmp/top.qcow2,format=qcow2,backing,readonly \
+	</dev/null >$guest_out.raw 2>$guest_out.err & pid=$!
+tries=0
+until grep -q 'guest: waits' $guest_out.raw 2>/dev/null || ! kill -0 $pid 2>/dev/null || [ $tries -ge 700 ]; do
+	tries=$((tries + 1))
+	usleep 300000
+done
+refused "another run cannot have it" 2 "lock" ./hvctl run --kernel vmlinuz --disk path=/tmp/disk.qcow2,format=qcow2
+check "nothing is left where it was shown" sh -c '! ls -d /tmp/hvctl-* 2>/dev/null'
+kill -KILL $pid
+wait $pid 2>/dev/null
+status=$?
+tr -d '\r' <$guest_out.raw >$guest_out
+guest_check "a guest finds a disk of the image's size" [ "$(says size)" = 16384 ]
+guest_check "with the serial number" [ "$(says serial)" = Q ]
+guest_check "and reads what is in the image" [ "$(says before)" = "$begins" ]
+guest_check "it writes and flushes" [ "$(says written)" = yes ]
+guest_check "an image on another, read-only" [ "$(says read-only)" = "1 $begins" ]
+check "kill -9 of hvctl ends QEMU's daemons" without_servers
+nothing_refused
+check "the image is sound" qemu-img check -q /tmp/disk.qcow2
+qemu-img convert -f qcow2 -O raw /tmp/disk.qcow2 /tmp/after
+check "what was flushed is in it" [ "$(dd if=/tmp/after bs=64k skip=8 count=16 2>/dev/null | md5sum)" = "$(md5sum </tmp/noise)" ]
+check "what was not written is as it was" [ "$(dd if=/tmp/after bs=64k count=8 2>/dev/null | md5sum)" = "$(dd if=/tmp/raw bs=64k count=8 2>/dev/null | md5sum)" ]
+
+run() {
+	./hvctl run --kernel vmlinuz "$@"
+}
+refused "an image that is not said to be one" 2 "say format=qcow2" run --disk path=/tmp/disk.qcow2
+refused "one that is none" 2 "no qcow2 image" run --disk path=/tmp/raw,format=qcow2
+refused "one on another, unasked" 2 "say 'backing'" run --disk path=/tmp/top.qcow2,format=qcow2
+refused "a format that is not known" 2 "vhdx" run --disk path=/tmp/raw,format=vhdx
+check "refusals leave nothing" sh -c '! ls -d /tmp/hvctl-* 2>/dev/null'
+check "and no daemon" without_servers
+
+log_clean "the root's kernel complained of nothing"
+check "rmmod" unload_hvmod
+finish

@@ -1,0 +1,120 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# A folder of the root's in a guest (virtio-fs), served by virtiofsd.
+. ./tap.sh
+. ./guest_script.sh
+
+load_hvmod
+log_mark
+
+cat >/tmp/script <<'END'
+mkdir -p /shared /readonly
+mount -t virtiofs files /shared && echo "guest: mounted: yes"
+echo "guest: read: $(cat /shared/greeting)"
+echo "guest: sum: $(md5sum </shared/noise)"
+cp /shared/noise /shared/copy && sync && echo "guest: copied: yes"
+mkdir /shared/new && mv /shared/copy /shared/new/moved && echo "guest: moved: yes"
+echo "guest: outside: $(cat /shared/../../etc/shadow 2>&1 | wc -c) $(cat /shared/link 2>&1 | tail -n 1)"
+mount -t virtiofs fixed /readonly && echo "guest: kept: $(cat /readonly/greeting)"
+echo x 2>/dev/null >/readonly/written && echo "guest: wrote: yes"
+mount -t virtiofs nothing /mnt 2>/dev/null && echo "guest: nothing: mounted"
+echo "guest: waits"
+while [ ! -e /shared/go ]; do sleep 1; done
+umount /shared && mount -t virtiofs files /shared && echo "guest: again: $(cat /shared/greeting)"
+END
+make_initrd /tmp/script virtiofs
+mkdir -p /tmp/files /tmp/fixed
+echo hello >/tmp/files/greeting
+echo fixed >/tmp/fixed/greeting
+ln -s /tmp/secret /tmp/files/link
+echo secret >/tmp/secret
+dd if=/dev/urandom of=/tmp/files/noise bs=64k count=32 2>/dev/null
+
+servers() {
+	pgrep virtiofsd | wc -l
+}
+without_servers() {
+	tries=0
+	until [ "$(servers)" = 0 ]; do
+		tries=$((tries + 1))
+		[ $tries -lt 50 ] || return 1
+		usleep 200000
+	done
+}
+{
+	tries=0
+	until grep -q 'guest: waits' $guest_out.raw 2>/dev/null || [ $tries -ge 500 ]; do
+		tries=$((tries + 1))
+		usleep 300000
+	done
+	touch /tmp/files/go
+} & waiter=$!
+rm -f $guest_out.raw
+run_guest --share dir=/tmp/files,tag=files --share dir=/tmp/fixed,tag=fixed,readonly
+kill $waiter 2>/dev/null
+guest_check "a guest with two shared folders powers off" [ $status -eq 0 ]
+guest_check "it mounts one by its tag" [ "$(says mounted)" = yes ]
+guest_check "and reads what is in it" [ "$(says read)" = hello ]
+guest_check "also 2 MiB" [ "$(says sum)" = "$(md5sum </tmp/files/noise)" ]
+guest_check "it writes, makes directories, renames" [ "$(says copied)$(says moved)" = yesyes ]
+check "and all of it is in the folder" cmp /tmp/files/noise /tmp/files/new/moved
+guest_check "a link out of the folder leads to the guest's own files" sh -c "! grep -q secret $guest_out"
+guest_check "the other it reads" [ "$(says kept)" = fixed ]
+guest_check "and cannot write" [ -z "$(says wrote)" ]
+check "nothing was written there" [ ! -e /tmp/fixed/written ]
+guest_check "there is no third" [ -z "$(says nothing)" ]
+guest_check "unmounted and mounted again" [ "$(says again)" = hello ]
+guest_check "no doorbell came to hvctl" sh -c "! grep 'INFO share' $guest_out.err | grep -v 'queue .: 0 doorbells (0 by intercept)'"
+nothing_refused
+check "virtiofsd ends with the run" without_servers
+
+# Without its server a guest's share is gone, and nothing else is.
+cat >/tmp/script <<'END'
+mkdir -p /shared
+mount -t virtiofs files /shared
+echo "guest: waits"
+sleep 4
+echo "guest: lives: yes"
+# What was asked of the share is never answered: no sync.
+poweroff -f -n
+END
+make_initrd /tmp/script virtiofs
+rm -f $guest_out.raw
+{
+	tries=0
+	until grep -q 'guest: waits' $guest_out.raw 2>/dev/null || [ $tries -ge 500 ]; do
+		tries=$((tries + 1))
+		usleep 300000
+	done
+	kill -KILL $(pgrep virtiofsd)
+} & waiter=$!
+run_guest --share dir=/tmp/files,tag=files
+kill $waiter 2>/dev/null
+guest_check "its server is killed: the guest goes on" [ "$(says lives) $status" = "yes 0" ]
+guest_check "and hvctl says what is gone" grep -q "share files.*virtiofsd has ended" $guest_out.err
+
+# kill -9 of hvctl takes virtiofsd along.
+./hvctl run --kernel vmlinuz --initrd /tmp/initrd --memory 192 --share dir=/tmp/files,tag=files \
+	--cmdline "console=ttyS0 $lab test=script" </dev/null >$guest_out 2>$guest_out.err & pid=$!
+tries=0
+until grep -q 'guest: waits' $guest_out || [ $tries -ge 500 ]; do
+	tries=$((tries + 1))
+	usleep 300000
+done
+check "virtiofsd runs" [ "$(servers)" != 0 ]
+kill -KILL $pid
+wait $pid 2>/dev/null
+check "kill -9 of hvctl ends it" without_servers
+
+run() {
+	./hvctl run --kernel vmlinuz "$@"
+}
+refused "a folder that is not there" 2 "cannot share /nowhere" run --share dir=/nowhere,tag=a
+refused "a file for a folder" 2 "it is no directory" run --share dir=/tmp/secret,tag=a
+refused "no tag" 2 "missing field .tag" run --share dir=/tmp
+refused "a tag that is too long" 2 "36 bytes" run --share dir=/tmp,tag=0123456789012345678901234567890123456
+check "a refusal leaves no virtiofsd" without_servers
+
+log_clean "the root's kernel complained of nothing"
+check "rmmod" unload_hvmod
+finish
