@@ -168,12 +168,12 @@ pub struct Run {
     #[arg(long)]
     pub exit_port: bool,
 
-    /// Give up capabilities, files and system calls that a run does not need once it is set up
+    /// Keep capabilities, files and system calls that a run does not need once it is set up
     ///
-    /// A system call that is refused then is told on standard error, a file or a network in the
-    /// kernel's audit log.
+    /// Without this they are given up before the guest runs. A system call that is refused from
+    /// then on is told on standard error, a file or a network in the kernel's audit log.
     #[arg(long)]
-    pub confine: bool,
+    pub unconfined: bool,
 
     /// Keep the guest's memory from everybody else, this kernel included; no virtio devices
     #[arg(long)]

@@ -279,6 +279,9 @@ impl LogRecord {
     }
 }
 
+/// The type of all of them, beside which each has a number.
+pub const CALL_TYPE: u8 = call::TYPE;
+
 /// The calls.
 #[allow(missing_docs)]
 pub(crate) mod call {

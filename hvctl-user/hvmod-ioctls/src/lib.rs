@@ -8,9 +8,9 @@ mod exit_reason;
 mod root;
 
 pub use abi::{
-    CAP_CHILDREN, CAP_INFO, CAP_LOG, CAP_PRIVATE, CAP_VP_INFO, Caps, EXIT_REASONS, Info, LogRecord,
-    LpInfo, MAX_VPS, PRIVATE_EXECUTABLE, PRIVATE_WRITABLE, PartitionInfo, PrivateMemory, VpInfo,
-    vp_state,
+    CALL_TYPE, CAP_CHILDREN, CAP_INFO, CAP_LOG, CAP_PRIVATE, CAP_VP_INFO, Caps, EXIT_REASONS, Info,
+    LogRecord, LpInfo, MAX_VPS, PRIVATE_EXECUTABLE, PRIVATE_WRITABLE, PartitionInfo, PrivateMemory,
+    VpInfo, vp_state,
 };
 pub use client::{Client, Records, set_private_memory};
 pub use exit_reason::name as exit_reason;

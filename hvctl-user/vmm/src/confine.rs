@@ -180,8 +180,8 @@ fn ioctls(kind: Thread) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
         ]
         .into_iter()
         .map(call)
-        // What it typed may be an interrupt of COM1; the end stops vhost.
-        .chain([family(MSHV), family(VHOST)])
+        // What it typed may be an interrupt of COM1; the end stops vhost, and asks for a reason.
+        .chain([family(MSHV), family(VHOST), family(hvmod_ioctls::CALL_TYPE)])
         .collect(),
         Thread::Processor => Ok(vec![
             family(MSHV)?,

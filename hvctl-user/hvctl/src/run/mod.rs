@@ -27,18 +27,18 @@ use crate::{args, status};
 
 /// Runs a guest; returns the exit status, having said what there is to say.
 pub fn main(args: &args::Run) -> u8 {
+    // Before the run: confined, nothing more can be opened.
+    let client = Client::open();
     let status = run_and_tell(args);
-    if status == status::HYPERVISOR && core_died() {
+    if status == status::HYPERVISOR && client.is_ok_and(|client| core_died(&client)) {
         eprintln!("hvctl: {}", crate::info::DEAD);
     }
     status
 }
 
 /// Whether hvmod says that hvcore is no more.
-fn core_died() -> bool {
-    Client::open()
-        .and_then(|client| client.info())
-        .is_ok_and(|info| info.dead != 0)
+fn core_died(client: &Client) -> bool {
+    client.info().is_ok_and(|info| info.dead != 0)
 }
 
 fn run_and_tell(args: &args::Run) -> u8 {
@@ -69,7 +69,7 @@ fn run(args: &args::Run) -> Result<Outcome> {
         memory: args.memory,
         processors: args.cpus,
         exit_port: args.exit_port,
-        confine: args.confine,
+        confine: !args.unconfined,
         private: args.private,
         shared_memory: !args.share.is_empty(),
     };
