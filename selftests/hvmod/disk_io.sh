@@ -42,10 +42,11 @@ guest_check "a file, past the page cache: $operations operations" [ "$(says vda)
 guest_check "a loop device: $operations operations" [ "$(says vdb)" = verified ]
 guest_check "a RAM disk: $operations operations" [ "$(says vdc)" = verified ]
 guest_check "bad sectors: those before read well" [ "$(says good)" = 4096 ]
-guest_check "bad sectors: they are I/O errors" grep -q "guest: bad:.*I/O error" $guest_out
+guest_check "bad sectors: they are I/O errors" grep -q "guest: bad:.*Input/output error" $guest_out
 guest_check "bad sectors: those behind read well" [ "$(says behind)" = 4096 ]
-guest_check "a full disk is an I/O error" grep -q "guest: full:.*I/O error" $guest_out
+guest_check "a full disk is an I/O error" grep -q "guest: full:.*Input/output error" $guest_out
 guest_check "hvctl says why" grep -q "an I/O error for the guest: No space left" $guest_out.err
+nothing_refused
 grep queue $guest_out.err | sed 's/^/# /'
 
 ./dm_error remove

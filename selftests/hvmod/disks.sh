@@ -42,6 +42,7 @@ check "and it is in the file" [ "$(dd if=/tmp/disk bs=64k skip=8 count=40 2>/dev
 guest_check "the read-only disk was not written" [ -z "$(says readonly)" ]
 guest_check "interrupts are messages" [ "$(says vectors)" -ge 2 ]
 guest_check "doorbells do not wait for a processor's thread" grep -q ' (0 by intercept)' $guest_out.err
+nothing_refused
 grep queue $guest_out.err | sed 's/^/# /'
 
 log_clean "the root's kernel complained of nothing"

@@ -32,3 +32,8 @@ run_guest() {
 	HVCTL_LOG=info guest_run --initrd /tmp/initrd --memory 192 --timeout 280 \
 		--cmdline "console=ttyS0 panic=-1 $lab quiet test=script" "$@" </dev/null
 }
+
+# Confined as it is, hvctl asked for nothing that it may not do.
+nothing_refused() {
+	guest_check "nothing was refused to hvctl" sh -c "! grep -q refused $guest_out.err"
+}

@@ -31,6 +31,7 @@ done
 guest_check "hvctl says why the device stopped" grep -q "stops until its driver resets it" $guest_out.err
 guest_check "and does not say it for ever" [ "$(grep -c WARN $guest_out.err)" -le 60 ]
 guest_check "Linux's own driver reads the disk" [ "$(says disk)" = "$(md5sum </tmp/disk)" ]
+nothing_refused
 log_clean "the root's kernel complained of nothing"
 check "rmmod" unload_hvmod
 finish

@@ -29,6 +29,7 @@ guest_check "stop: the guest hears of its power button and ends" ./hvctl stop he
 wait $pid
 status=$?
 guest_check "and the run ends as after a power-off" [ $status -eq 0 ]
+nothing_refused
 start_guest deaf deaf
 ./hvctl stop deaf --timeout 3 2>/dev/null
 stopped=$?

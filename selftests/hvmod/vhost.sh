@@ -50,6 +50,7 @@ vhost_alone() {
 }
 guest_check "no doorbell of network or vsock came to hvctl" vhost_alone
 check "they went through the kernel's vhost" [ "$(cat /sys/class/net/tap9/statistics/rx_bytes)" -gt 1048576 ]
+nothing_refused
 grep queue $guest_out.err | sed 's/^/# /'
 
 log_clean "the root's kernel complained of nothing"
