@@ -112,6 +112,8 @@ pub enum Stored {
     MtrrFixed(u8),
     /// Index into the base and mask registers, which alternate.
     MtrrVariable(u8),
+    /// IA32_XSS: 0, since there is no supervisor state.
+    Xss,
     /// Reads as this; writes are #GP.
     Constant(u64),
     /// Reads as this; writes are ignored.
@@ -225,8 +227,7 @@ impl Msr {
             0x2ff => MtrrDefType,
             // Uncore counters, which Linux drives by CPU model without looking for them.
             0x391..=0x396 | 0xe01 => Inert(0),
-            // IA32_XSS: no supervisor state.
-            0xda0 => Constant(0),
+            0xda0 => Xss,
             _ => return None,
         };
         Some(Msr::State(state))
@@ -279,6 +280,7 @@ impl State {
     pub fn read(&self, msr: Stored) -> Result<u64, Gp> {
         match msr {
             Stored::SpecCtrl => Ok(self.spec_ctrl),
+            Stored::Xss => Ok(0),
             Stored::MiscEnable => Ok(self.misc_enable),
             Stored::MtrrDefType => Ok(self.mtrr_def_type),
             Stored::MtrrFixed(i) => self.mtrr_fixed.get(usize::from(i)).copied().ok_or(Gp),
@@ -312,8 +314,8 @@ impl State {
                 unless(base && !mtrr_type(value & 0xff))?;
                 *self.mtrr_variable.get_mut(usize::from(i)).ok_or(Gp)? = value;
             }
-            // IA32_XSS takes the one value that it has.
-            Stored::Constant(constant) => unless(value != 0 || constant != 0)?,
+            Stored::Xss => unless(value != 0)?,
+            Stored::Constant(_) => return Err(Gp),
             Stored::Inert(_) => {}
         }
         Ok(())
