@@ -228,18 +228,19 @@ fn write_registers(
             group::EVENT,
         )?;
     }
+    let mut msrs = state.msrs;
     if wanted(group::MTRR) {
         let (fixed, variable) = (new.mtrr_fixed, new.mtrr_variable);
-        let mut msrs = state.msrs;
         let done = msrs.set_mtrrs(new.mtrr_def_type, &fixed, &variable, &config.msrs);
         check(done.is_ok(), group::MTRR)?;
-        state.msrs = msrs;
     }
     if wanted(group::APIC_BASE) {
         let done = state.apic.write_base(new.apic_base, config.caps.phys_bits);
         check(done.is_ok(), group::APIC_BASE)?;
         apic_step::follow_mode(state);
     }
+    // Nothing is refused any more.
+    state.msrs = msrs;
 
     if wanted(group::SEGMENTS) {
         for (fields, segment) in segments(&mut new) {
