@@ -17,6 +17,12 @@ use hvabi::vp::{orders, ExitKind};
 /// Turns for lowest-priority delivery.
 static TURN: AtomicU32 = AtomicU32::new(0);
 
+/// The first VP has the next turn.
+#[cfg(not(hvcore_image))]
+pub fn forget() {
+    TURN.store(0, Ordering::Relaxed);
+}
+
 const RFLAGS_IF: u64 = 1 << 9;
 
 /// Before an entry: takes what was sent, fires the timer, and has one event delivered. `Some` if

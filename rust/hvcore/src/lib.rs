@@ -42,6 +42,10 @@ pub mod mem;
 pub mod partition;
 pub mod policy;
 pub mod root;
+#[cfg(not(hvcore_image))]
+pub mod stage;
+#[cfg(not(hvcore_image))]
+mod stage_guest;
 pub mod switch;
 pub mod vp;
 pub mod vp_state;

@@ -136,9 +136,19 @@ pub fn ept_caps(caps: &Caps) -> EptCaps {
     EptCaps { one_gib: caps.ept_1gib(), two_mib: true, access_dirty: false }
 }
 
+/// As before the first launch, but for the configuration, which tests do not change.
+#[cfg(not(hvcore_image))]
+pub fn forget() {
+    *MEMORY.lock() = None;
+    crate::mem::frame::clear_ram();
+    crate::interrupt::forget();
+    EPOCH.store(1, Ordering::SeqCst);
+    SEEN.iter().for_each(|seen| seen.store(OUT, Ordering::SeqCst));
+}
+
 /// Sets up what all LPs share, unless it is there.
 pub fn init(info: &CoreInfo, caps: &Caps, root_cr4: u64) -> Result<(), NoRoom> {
-    if CONFIG.get().is_some() {
+    if MEMORY.lock().is_some() {
         return Ok(());
     }
     let page = PAGE_SIZE as u64;

@@ -24,18 +24,23 @@ pub enum Entered {
     Failed = 2,
 }
 
+#[cfg(hvcore_image)]
 extern "C" {
     fn hvcore_vm_enter(registers: *mut [u64; 16], launched: u64) -> Entered;
 }
 
 /// Enters the guest of the current VMCS with the given general registers (the order of
 /// instruction encodings; RSP is in the VMCS), and stores them back when it exits.
+#[cfg(hvcore_image)]
 #[inline(always)]
 pub fn enter(registers: &mut [u64; 16], launched: bool) -> Entered {
     // SAFETY: host state of the current VMCS is hvcore's own; the function keeps the registers
     // that the ABI wants kept, touches only `registers` and the stack, and returns 0, 1 or 2.
     unsafe { hvcore_vm_enter(registers, u64::from(launched)) }
 }
+
+#[cfg(not(hvcore_image))]
+pub use super::host::enter;
 
 global_asm!(
     // The address is taken at image::host_rip().

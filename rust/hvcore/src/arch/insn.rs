@@ -192,6 +192,40 @@ vmx_instruction!(
     vmptrld, "vmptrld"
 );
 
+/// Jumps to an invalid instruction if the VMX instruction before failed: CF or ZF is set. Out of
+/// line, since it never happens.
+macro_rules! invalid_unless_done {
+    () => {
+        "jbe 77f\n.pushsection .text.unlikely, \"ax\"\n77: ud2\n.popsection"
+    };
+}
+
+/// Reads a field of the current VMCS.
+///
+/// That there is no current VMCS, or no such field, is a bug of hvcore: the instruction after
+/// is then an invalid one, which [`fault`](super::fault) reports with its address.
+#[inline(always)]
+pub fn vmread(field: u32) -> u64 {
+    let value: u64;
+    // SAFETY: VMREAD changes nothing but its destination.
+    unsafe {
+        asm!("vmread {}, {}", invalid_unless_done!(), out(reg) value, in(reg) u64::from(field),
+            options(nomem, nostack));
+    }
+    value
+}
+
+/// Writes a field of the current VMCS. A failure is reported as by [`vmread`].
+#[inline(always)]
+pub fn vmwrite(field: u32, value: u64) {
+    // SAFETY: the processor checks guest state and controls at VM entry; host state is written by
+    // this layer only, with addresses that stay valid until unload.
+    unsafe {
+        asm!("vmwrite {}, {}", invalid_unless_done!(), in(reg) u64::from(field), in(reg) value,
+            options(nomem, nostack));
+    }
+}
+
 /// SPA of the current VMCS.
 pub fn vmptrst() -> u64 {
     let mut spa = 0u64;

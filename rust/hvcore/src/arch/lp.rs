@@ -298,6 +298,36 @@ impl Lp {
     }
 }
 
+#[cfg(not(hvcore_image))]
+impl Lp {
+    /// An LP that runs the root on the [host's processor](super::host).
+    pub fn on_host(index: u32, caps: Caps, public_spa: u64, vmcs: u64) -> Self {
+        let table = TablePointer::default();
+        Self {
+            nmi: AtomicU8::new(0),
+            emergency_stack: 0,
+            this: 0,
+            index,
+            phase: Phase::Root,
+            vmx: true,
+            vmxon: 0,
+            vmcs,
+            native: Native { gdtr: table, idtr: table, tr: 0, gs_base: 0 },
+            go_on: Continue { cr3: 0, cr4: 0, rsp: 0, rip: 0 },
+            caps,
+            gpr: [0; 16],
+            stats: Stats::new(public_spa, index),
+            idt: 0,
+            tables: Tables::EMPTY,
+            nmi_later: false,
+            in_call: false,
+            machine_check: false,
+            waits_for_sipi: false,
+            parked: None,
+        }
+    }
+}
+
 /// Pages of an LP.
 #[derive(Clone, Copy, Debug)]
 pub struct LpPages {

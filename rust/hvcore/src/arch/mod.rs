@@ -8,9 +8,12 @@ pub mod caps;
 pub mod counted;
 pub mod enter;
 pub mod fault;
+#[cfg(not(hvcore_image))]
+pub mod host;
 pub mod image;
 #[cfg(hvcore_inject)]
 pub mod inject;
+#[cfg(hvcore_image)]
 pub mod insn;
 pub mod lock;
 pub mod lp;
@@ -20,3 +23,6 @@ pub mod root_memory;
 pub mod tables;
 pub mod vmcs;
 pub mod xsave;
+
+#[cfg(not(hvcore_image))]
+pub use host::insn;

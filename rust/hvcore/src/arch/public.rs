@@ -2,9 +2,9 @@
 
 //! The pages that hvcore writes and the root may read: counters of LPs, and the log.
 
+use crate::mem::frame::direct;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicU64, Ordering};
-use hvabi::boot::DIRECT_BASE;
 use hvabi::log::{Level, LogRecord, LOG_RECORDS, TEXT_SIZE};
 use hvabi::stats::LpStats;
 use hvabi::PAGE_SIZE;
@@ -27,7 +27,7 @@ impl Stats {
     /// The public page of LP `index`; `public_spa` and the index come from the launch.
     pub fn new(public_spa: u64, index: u32) -> Self {
         let spa = public_spa + u64::from(index) * PAGE_SIZE as u64;
-        Self { page: (DIRECT_BASE + spa) as *mut LpStats }
+        Self { page: direct(spa).cast() }
     }
 
     /// Changes the counters.
@@ -73,8 +73,8 @@ pub fn log(lp: u32, level: Level, text: fmt::Arguments<'_>) {
     }
     let seq = LOG_SEQ.fetch_add(1, Ordering::AcqRel) + 1;
     let slot = (seq - 1) as usize % LOG_RECORDS;
-    let address = DIRECT_BASE + spa + (slot * core::mem::size_of::<LogRecord>()) as u64;
-    let record = address as *mut LogRecord;
+    let address = spa + (slot * core::mem::size_of::<LogRecord>()) as u64;
+    let record: *mut LogRecord = direct(address).cast();
     // SAFETY: the slot lies in the ring, and `seq` is its first, aligned field.
     let published = unsafe { AtomicU64::from_ptr(record.cast()) };
     published.store(0, Ordering::Release);

@@ -5,7 +5,7 @@
 //! The root can change such memory at any time, so each value is read once, by a volatile access,
 //! and there are no references to it.
 
-use hvabi::boot::DIRECT_BASE;
+use crate::mem::frame::direct;
 
 /// A page of RAM that belongs to the root or to a child, and whose contents are hostile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ impl Hostile {
     fn address<T>(self, offset: usize) -> *mut T {
         // Never past the page, whatever the offset.
         let offset = offset.min(hvabi::PAGE_SIZE - core::mem::size_of::<T>());
-        (DIRECT_BASE + self.spa + offset as u64) as *mut T
+        direct(self.spa + offset as u64).cast()
     }
 
     /// Reads a plain integer or array of them.

@@ -2,16 +2,8 @@
 
 //! The fields of the VMCS (SDM vol. 3, appendix B), each with its width in its type.
 
-use core::arch::asm;
+use super::insn;
 use core::marker::PhantomData;
-
-/// Jumps to an invalid instruction if the VMX instruction before failed: CF or ZF is set. Out of
-/// line, since it never happens.
-macro_rules! invalid_unless_done {
-    () => {
-        "jbe 77f\n.pushsection .text.unlikely, \"ax\"\n77: ud2\n.popsection"
-    };
-}
 
 /// A width of VMCS fields.
 pub trait Width: Copy {
@@ -39,29 +31,15 @@ impl<T: Width> Field<T> {
     }
 
     /// Reads the field of the current VMCS.
-    ///
-    /// That there is no current VMCS, or no such field, is a bug of hvcore: the instruction after
-    /// is then an invalid one, which [`fault`](super::fault) reports with its address.
     #[inline(always)]
     pub fn read(self) -> T {
-        let value: u64;
-        // SAFETY: VMREAD changes nothing but its destination.
-        unsafe {
-            asm!("vmread {}, {}", invalid_unless_done!(), out(reg) value,
-                in(reg) u64::from(self.0), options(nomem, nostack));
-        }
-        T::from_word(value)
+        T::from_word(insn::vmread(self.0))
     }
 
-    /// Writes the field of the current VMCS. A failure is reported as by [`read`](Self::read).
+    /// Writes the field of the current VMCS.
     #[inline(always)]
     pub fn write(self, value: T) {
-        // SAFETY: the processor checks guest state and controls at VM entry; host state is
-        // written by this layer only, with addresses that stay valid until unload.
-        unsafe {
-            asm!("vmwrite {}, {}", invalid_unless_done!(), in(reg) u64::from(self.0),
-                in(reg) value.into_word(), options(nomem, nostack));
-        }
+        insn::vmwrite(self.0, value.into_word());
     }
 }
 

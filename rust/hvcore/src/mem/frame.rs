@@ -19,19 +19,22 @@ pub const WORDS: usize = 512;
 
 /// Where hvcore sees the byte at SPA `spa`.
 #[cfg(hvcore_image)]
-fn direct(spa: u64) -> *mut u8 {
+pub(crate) fn direct(spa: u64) -> *mut u8 {
     core::ptr::with_exposed_provenance_mut((hvabi::boot::DIRECT_BASE + spa) as usize)
 }
 
 #[cfg(not(hvcore_image))]
-use arena::direct;
+pub(crate) use arena::{clear_ram, direct};
 
 /// RAM for tests on the host: each thread has its own, from SPA 0 on.
 #[cfg(not(hvcore_image))]
 mod arena {
     extern crate std;
     use std::alloc::{alloc_zeroed, Layout};
+    use std::cell::RefCell;
     use std::thread_local;
+    use std::vec;
+    use std::vec::Vec;
 
     /// Bytes of RAM.
     const SIZE: usize = 256 << 20;
@@ -46,8 +49,27 @@ mod arena {
         };
     }
 
+    thread_local! {
+        /// A bit for each page that may hold something.
+        static USED: RefCell<Vec<u64>> = RefCell::new(vec![0; SIZE / 4096 / 64]);
+    }
+
+    /// All of RAM is zeros again. Nobody has anything in it.
+    pub fn clear_ram() {
+        let used: Vec<u64> = USED.with(|used| used.borrow().clone());
+        for (word, bits) in used.into_iter().enumerate().filter(|(_, bits)| *bits != 0) {
+            for page in (0..64).filter(|page| bits >> page & 1 != 0) {
+                let at = direct((word as u64 * 64 + page) * 4096);
+                // SAFETY: a page of the thread's own RAM, to which the caller has no reference.
+                unsafe { at.write_bytes(0, 4096) };
+            }
+        }
+        USED.with(|used| used.borrow_mut().fill(0));
+    }
+
     pub fn direct(spa: u64) -> *mut u8 {
         assert!(spa < SIZE as u64, "SPA {spa:#x} is outside the tests' RAM");
+        USED.with(|used| used.borrow_mut()[spa as usize / 4096 / 64] |= 1 << (spa / 4096 % 64));
         BASE.with(|base| core::ptr::with_exposed_provenance_mut(*base + spa as usize))
     }
 }

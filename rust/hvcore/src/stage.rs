@@ -1,0 +1,508 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! hvcore on a machine that is not there: hypercalls of a root on two LPs, and guests whose exits
+//! are made up, on [the host's processor](crate::arch::host). For tests and fuzzers.
+//!
+//! What is checked: hvcore does not panic; each VM entry of a child keeps to the rules of the
+//! processor as far as they do not depend on what the root wrote; a page that is not the root's is
+//! not seen by it, and by no child but its owner; and in the end all memory is the root's again.
+
+extern crate std;
+
+use std::vec::Vec;
+
+use crate::arch::caps::Caps;
+use crate::arch::host;
+use crate::arch::lp::Lp;
+use crate::arch::msr;
+use crate::hypercall;
+use crate::machine;
+use crate::mem::addr::PAGE_SIZE;
+use crate::mem::ept::Access;
+use crate::mem::frame::direct;
+use crate::mem::owner::{Child, Owner};
+use crate::partition;
+use crate::stage_guest;
+use hvabi::boot::CoreInfo;
+use hvabi::call::{map_flags, Call, Status, LIST_ITEMS};
+use hvabi::vp::gpr::{RAX, RDI, RDX, RSI};
+
+/// Chooses a number below the one it is given.
+pub type Below<'a> = &'a mut dyn FnMut(u64) -> u64;
+
+/// RAM: 8 MiB at 0.
+const PAGES: u64 = 2048;
+/// hvcore's block; its last pages are public.
+const BLOCK: core::ops::Range<u64> = 16..160;
+const PUBLIC: u64 = 138;
+/// Pages that the root plays with: two regions of 2 MiB. The first of them are lists as well.
+const PLAYED: core::ops::Range<u64> = 512..1536;
+const LISTS: u64 = 8;
+const LPS: u32 = 2;
+/// Partitions that are tried, of those that there could be.
+const CHILDREN: u64 = 3;
+
+/// The machine after launch.
+pub struct Stage<'a> {
+    lps: Vec<Lp>,
+    below: Below<'a>,
+    /// Pages of hvcore's pool: at first, and what the root gave.
+    core_pages: usize,
+    given: usize,
+    calls: u64,
+}
+
+/// CPUID of a processor with what hvcore looks for.
+fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
+    match (leaf, subleaf) {
+        (1, _) => [0x50654, 0, u32::MAX, !(1 << 12)],
+        (7, 0) => [2, u32::MAX, u32::MAX, 1 << 26 | 1 << 28 | 1 << 29],
+        (0xd, 0) => [7, 832, 832, 0],
+        (0xd, 1) => [0xf, 0, 0, 0],
+        (0xd, 2) => [256, 576, 0, 0],
+        (0x8000_0001, _) => [0, 0, u32::MAX, u32::MAX],
+        (0x8000_0008, _) => [39, 0, 0, 0],
+        _ => [0; 4],
+    }
+}
+
+fn switch_on() {
+    host::reset();
+    host::with(|p| p.cpuid = Some(cpuid));
+    use host::insn::wrmsr;
+    const ANY: u64 = 0xffff_ffff << 32;
+    wrmsr(msr::VMX_BASIC, 1 << 55 | 4);
+    for control in [msr::VMX_PINBASED, msr::VMX_PROCBASED, msr::VMX_EXIT, msr::VMX_ENTRY] {
+        wrmsr(control + msr::VMX_TRUE_OFFSET, ANY);
+    }
+    wrmsr(msr::VMX_PROCBASED2, ANY);
+    wrmsr(msr::VMX_EPT_VPID_CAP, u64::MAX);
+    wrmsr(msr::VMX_CR0_FIXED0, 0x8000_0021);
+    wrmsr(msr::VMX_CR0_FIXED1, 0xffff_ffff);
+    wrmsr(msr::VMX_CR4_FIXED0, 1 << 13);
+    wrmsr(msr::VMX_CR4_FIXED1, 0x0077_2fff);
+    wrmsr(msr::VMX_MISC, 5);
+}
+
+impl<'a> Stage<'a> {
+    pub fn new(below: Below<'a>) -> Stage<'a> {
+        switch_on();
+        let caps = Caps::read().expect("a processor with all that is needed");
+        let info = CoreInfo {
+            abi: hvabi::ABI_VERSION,
+            lp_count: LPS,
+            block_spa: BLOCK.start * PAGE_SIZE,
+            block_size: (BLOCK.end - BLOCK.start) * PAGE_SIZE,
+            public_spa: PUBLIC * PAGE_SIZE,
+            public_pages: BLOCK.end - PUBLIC,
+            // The first two are the root's VMCSs.
+            pool_spa: (BLOCK.start + u64::from(LPS)) * PAGE_SIZE,
+            pool_pages: PUBLIC - BLOCK.start - u64::from(LPS),
+            host_cr3: 0x5000,
+            ram_end: PAGES * PAGE_SIZE,
+            tsc_khz: 1_000_000,
+            leave_rip: 0,
+            leave_va: 0,
+            leave_spa: 0,
+            inject: 0,
+        };
+        machine::forget();
+        machine::init(&info, &caps, 0).expect("memory");
+        let lp = |index| {
+            let vmcs = (BLOCK.start + u64::from(index)) * PAGE_SIZE;
+            Lp::on_host(index, caps, info.public_spa, vmcs)
+        };
+        let core_pages = memory(|memory| memory.pool.len());
+        let lps = (0..LPS).map(lp).collect();
+        let mut stage = Stage { lps, below, core_pages, given: 0, calls: 0 };
+        for index in 0..LPS {
+            stage.sync(index);
+        }
+        if stage.below(4) != 0 {
+            stage.prepare();
+        }
+        stage
+    }
+
+    /// A partition with memory and two VPs: what most of the root's calls are about.
+    fn prepare(&mut self) {
+        let first = PLAYED.start + 64;
+        let list = |stage: &mut Self, number, from: u64, arguments| {
+            (0..48).for_each(|item| write(PLAYED.start, item, (from + item as u64) * PAGE_SIZE));
+            let (status, ..) = stage.call(0, number, arguments);
+            assert_eq!(status, Status::Ok);
+            stage.sync(1);
+        };
+        let spa = PLAYED.start * PAGE_SIZE;
+        let writable = map_flags::WRITE | map_flags::EXECUTE;
+        list(self, Call::PartitionCreate as u64, 0, [0; 5]);
+        list(self, Call::Deposit as u64, first, [1, spa, 48, 0, 0]);
+        list(self, Call::GpaMap as u64, first + 48, [1, 0, spa, 16, writable]);
+        for index in 0..2 {
+            let page = (first + 64 + index) * PAGE_SIZE;
+            list(self, Call::VpCreate as u64, 0, [1, index, page, 0, 0]);
+        }
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        (self.below)(n)
+    }
+
+    /// A hypercall by an LP: status, value, second value.
+    fn call(&mut self, index: usize, number: u64, arguments: [u64; 5]) -> (Status, u64, u64) {
+        let lp = &mut self.lps[index];
+        host::insn::vmptrld(lp.vmcs).expect("VMPTRLD");
+        let [a, b, c, d, e] = arguments;
+        lp.gpr = [0x5555; 16];
+        (lp.gpr[RAX], lp.gpr[RDI], lp.gpr[RSI], lp.gpr[RDX]) = (number, a, b, c);
+        (lp.gpr[8], lp.gpr[9]) = (d, e);
+        let before = lp.gpr;
+        hypercall::dispatch(lp);
+        assert_eq!(host::insn::vmptrst(), lp.vmcs, "the root's VMCS is current again");
+        let (after, status) = (lp.gpr, Status::from_raw(lp.gpr[RAX]).expect("a status"));
+        for register in (0..16).filter(|r| ![RAX, RDX, 8].contains(r)) {
+            assert_eq!(after[register], before[register], "register {register}");
+        }
+        self.calls += 1;
+        // On its way back to the root.
+        self.sync(index as u32);
+        (status, after[RDX], after[8])
+    }
+
+    fn sync(&mut self, index: u32) {
+        machine::catch_up(index);
+    }
+
+    /// A page of the root that hvcore is to be told of.
+    fn page(&mut self) -> u64 {
+        let span = PLAYED.end - PLAYED.start;
+        let n = match self.below(4) {
+            0 => PLAYED.start + self.below(span),
+            // Not the last one, see `end`.
+            1 => self.below(PAGES - 1),
+            _ => PLAYED.start + 512 * self.below(2) + self.below(24),
+        };
+        n * PAGE_SIZE
+    }
+
+    /// A number that is somehow interesting.
+    fn odd(&mut self) -> u64 {
+        const EDGES: [u64; 20] = [
+            0,
+            1,
+            2,
+            7,
+            63,
+            64,
+            65,
+            511,
+            512,
+            513,
+            4096,
+            0xfee0_0000,
+            1 << 32,
+            1 << 39,
+            (1 << 48) - 4096,
+            1 << 48,
+            (1 << 52) - 4096,
+            1 << 63,
+            u64::MAX,
+            !0xfff,
+        ];
+        match self.below(3) {
+            0 => EDGES[self.below(20) as usize],
+            1 => self.page() + self.below(8),
+            _ => self.below(16),
+        }
+    }
+
+    fn partition(&mut self) -> u64 {
+        match self.below(16) {
+            0 => self.odd(),
+            1..8 => 1,
+            n => 1 + n % CHILDREN,
+        }
+    }
+
+    fn guest_page(&mut self) -> u64 {
+        match self.below(8) {
+            0 => self.odd(),
+            1 => 512 * self.below(3) * PAGE_SIZE,
+            _ => self.below(24) * PAGE_SIZE,
+        }
+    }
+
+    fn count(&mut self, most: u64) -> u64 {
+        match self.below(16) {
+            0 => self.odd(),
+            _ => 1 + self.below(most),
+        }
+    }
+
+    /// Writes a list into a page that is the root's, and gives its address.
+    fn list(&mut self, large: bool) -> u64 {
+        let at = PLAYED.start + self.below(LISTS);
+        for item in 0..24 {
+            let spa = if large { self.page() & !0x1f_ffff } else { self.page() };
+            // The root cannot write what is not its.
+            if self.owns(at) {
+                write(at, item, spa);
+            }
+        }
+        at * PAGE_SIZE
+    }
+
+    /// One hypercall, or an LP that passes through hvcore.
+    pub fn step(&mut self) {
+        let lp = self.below(u64::from(LPS)) as usize;
+        let number = match self.below(28) {
+            number @ 0..20 => number,
+            20..23 => Call::VpSet as u64,
+            _ => Call::VpRun as u64,
+        };
+        let mut a = [0; 5];
+        a[0] = self.partition();
+        const DEPOSIT: u64 = Call::Deposit as u64;
+        const WITHDRAW: u64 = Call::Withdraw as u64;
+        const DESTROY: u64 = Call::PartitionDestroy as u64;
+        const MAP: u64 = Call::GpaMap as u64;
+        const UNMAP: u64 = Call::GpaUnmap as u64;
+        const VP_CREATE: u64 = Call::VpCreate as u64;
+        const VP_RUN: u64 = Call::VpRun as u64;
+        const VP_GET: u64 = Call::VpGet as u64;
+        const VP_SET: u64 = Call::VpSet as u64;
+        const ASSERT: u64 = Call::AssertInterrupt as u64;
+        match number {
+            // With no partition that would leave hvcore.
+            1 if !partition::any() => return,
+            DEPOSIT => {
+                if self.below(32) == 0 {
+                    a[0] = 0;
+                }
+                (a[1], a[2]) = (self.list(false), self.count(24));
+            }
+            WITHDRAW => (a[1], a[2]) = (self.list(false), self.count(24)),
+            DESTROY if self.below(4) != 0 => return,
+            MAP => {
+                let large = self.below(4) == 0;
+                a[1] = self.guest_page();
+                a[2] = self.list(large);
+                a[3] = self.count(if large { 2 } else { 8 });
+                a[4] = self.below(4) | u64::from(large) * map_flags::LARGE;
+                a[4] |= [0, 0, 0, map_flags::PRIVATE][self.below(4) as usize];
+                a[4] |= [0, self.below(1 << 16)][usize::from(self.below(16) == 0)];
+            }
+            UNMAP => (a[1], a[2]) = (self.guest_page(), self.count(16)),
+            VP_CREATE => (a[1], a[2]) = (self.index(), self.page()),
+            VP_RUN => return self.run(lp, a[0]),
+            VP_GET => {
+                a[3] = self.list(false);
+                (a[1], a[2], a[4]) = (self.index(), self.below(6), self.odd());
+            }
+            VP_SET => return self.set(lp, a[0]),
+            ASSERT => {
+                let modes = self.below(16) << 8;
+                a[1] = modes | self.below(256) | self.below(16) << 11;
+                a[2] = self.odd();
+            }
+            4 | 14 | 15 => {}
+            16..=18 => {
+                self.sync(0);
+                return self.sync(1);
+            }
+            _ => a = core::array::from_fn(|_| self.odd()),
+        }
+        let (status, _, _) = self.call(lp, number, a);
+        if (number, a[0], status) == (DEPOSIT, 0, Status::Ok) {
+            self.core_pages += a[2] as usize;
+            self.given += a[2] as usize;
+        }
+        if number > 14 {
+            assert_eq!(status, Status::BadCall);
+        }
+    }
+
+    fn index(&mut self) -> u64 {
+        match self.below(16) {
+            0 => self.odd(),
+            n => n % 2,
+        }
+    }
+
+    /// Runs a VP of a guest that does what it is told.
+    fn run(&mut self, lp: usize, number: u64) {
+        let index = self.index();
+        let mut choices = Vec::new();
+        for _ in 0..self.below(6) {
+            choices.push(core::array::from_fn(|_| self.below(1 << 16)));
+        }
+        let guest = stage_guest::Guest::new(choices);
+        host::with(|p| p.guest = Some(guest.entered()));
+        self.call(lp, Call::VpRun as u64, [number, index, 0, 0, 0]);
+        host::with(|p| p.guest = None);
+    }
+
+    /// Sets some state of a VP, near what it has. It changes all of it, or nothing.
+    fn set(&mut self, lp: usize, number: u64) {
+        const ALL: u64 = hvabi::state::group::ALL;
+        let (index, kind) = (self.index(), self.below(4));
+        let (page, other) = (PLAYED.start, PLAYED.start + 1);
+        let (spa, other_spa) = (page * PAGE_SIZE, other * PAGE_SIZE);
+        let get = |stage: &mut Self, spa| {
+            stage.call(lp, Call::VpGet as u64, [number, index, kind, spa, ALL]).0
+        };
+        if !self.owns(page) || !self.owns(other) || get(self, spa) != Status::Ok {
+            return;
+        }
+        let before = read(page);
+        for _ in 0..self.below(6) {
+            let (word, bit) = (self.below(96) as usize, self.below(64));
+            let old = read(page)[word];
+            let new = [old ^ 1 << bit, self.odd()][self.below(2) as usize];
+            write(page, word, new);
+        }
+        let groups = [ALL, 1 << self.below(12), self.below(1 << 11)][self.below(3) as usize];
+        let arguments = [number, index, kind, spa, groups];
+        let (status, ..) = self.call(lp, Call::VpSet as u64, arguments);
+        const WORDS: usize = size_of::<hvabi::state::Registers>() / 8;
+        // Time goes on.
+        const TSC: usize = core::mem::offset_of!(hvabi::state::Registers, tsc) / 8;
+        if status != Status::Ok && kind == 0 && get(self, other_spa) == Status::Ok {
+            let mut after = read(other);
+            after[TSC] = before[TSC];
+            assert_eq!(before[..WORDS], after[..WORDS], "a refused VpSet changed something");
+        }
+    }
+
+    fn owns(&self, number: u64) -> bool {
+        memory(|memory| match memory.owners.page(number * PAGE_SIZE) {
+            Some(page) => matches!(memory.owners.owner(page), Owner::Root | Owner::Shared { .. }),
+            None => false,
+        })
+    }
+
+    /// What hvcore promises of memory.
+    pub fn check(&self) {
+        memory(|memory| {
+            for number in PLAYED.chain(BLOCK.start..PUBLIC) {
+                let page = memory.owners.page(number * PAGE_SIZE).expect("RAM");
+                let owner = memory.owners.owner(page);
+                let seen = memory.root_sees(page);
+                let own = (number * PAGE_SIZE, Access::ALL);
+                let mine = matches!(owner, Owner::Root | Owner::Shared { .. });
+                assert_eq!(seen == own, mine, "page {number}: {owner:?}, the root sees {seen:x?}");
+            }
+        });
+        for number in 1..=CHILDREN {
+            let Ok(partition) = partition::lock(number) else {
+                continue;
+            };
+            let child = Child::new(number).expect("a child");
+            for gpa in (0..24).chain(512..536).chain(1024..1048) {
+                let Some(spa) = partition.space.translate(gpa * PAGE_SIZE) else {
+                    continue;
+                };
+                memory(|memory| {
+                    if spa == memory.apic_spa().raw() {
+                        // All children have the page of local APICs.
+                        return;
+                    }
+                    let page = memory.owners.page(spa).expect("RAM");
+                    match memory.owners.owner(page) {
+                        Owner::Child(owner) => assert_eq!(owner, child, "page {spa:#x}"),
+                        Owner::Shared { with, .. } => {
+                            assert!(with.is_none_or(|c| c == child), "page {spa:#x}: {with:?}");
+                        }
+                        owner => panic!("child {number} maps {spa:#x}: {owner:?}"),
+                    }
+                });
+            }
+        }
+    }
+
+    /// Destroys what there is: all memory comes back, and hvcore works on.
+    pub fn end(mut self) {
+        self.check();
+        // A list that is the root's whatever happened: outside of what was played with.
+        let list = (PAGES - 1) * PAGE_SIZE;
+        for number in 1..=hvabi::MAX_PARTITIONS as u64 {
+            let mut rounds = 0;
+            loop {
+                self.sync(0);
+                self.sync(1);
+                let (status, left, _) = self.call(0, 5, [number, 0, 0, 0, 0]);
+                rounds += 1;
+                assert!(rounds < 100, "destroying {number}: {status:?}");
+                match (status, left) {
+                    (Status::NoPartition, _) | (Status::Ok, 0) => break,
+                    (Status::Ok, _) | (Status::NeedSync, _) => {}
+                    _ => panic!("destroying {number}: {status:?}"),
+                }
+            }
+            loop {
+                self.sync(0);
+                self.sync(1);
+                let (status, given, _) = self.call(0, 3, [number, list, LIST_ITEMS as u64, 0, 0]);
+                rounds += 1;
+                assert!(rounds < 100, "withdrawing of {number}: {status:?}");
+                match (status, given) {
+                    (Status::NoPartition, _) | (Status::Ok, 0) => break,
+                    (Status::Ok, _) => {}
+                    _ => panic!("withdrawing of {number}: {status:?}"),
+                }
+            }
+        }
+        self.sync(0);
+        self.sync(1);
+        assert!(!partition::any());
+        let (core_pages, given) = (self.core_pages, self.given);
+        memory(|memory| {
+            memory.pool.settle(u64::MAX - 1);
+            // Records of the pages that it was given lie in some.
+            let records = if given == 0 { 0 } else { 2 * 4 + 2 };
+            let lost = core_pages - memory.pool.len();
+            assert!(lost <= records, "{lost} pages of hvcore's are lost");
+        });
+        let lost: Vec<u64> =
+            (1..PAGES).filter(|page| !BLOCK.contains(page) && !self.owns(*page)).collect();
+        assert_eq!(lost.len(), self.given, "of {lost:?} hvcore was given some");
+    }
+}
+
+fn memory<T>(work: impl FnOnce(&mut crate::mem::space::Memory) -> T) -> T {
+    work(machine::MEMORY.lock().as_mut().expect("memory"))
+}
+
+/// The words of a page, as the root sees them.
+fn read(number: u64) -> [u64; 512] {
+    // SAFETY: the page is in the tests' RAM; no reference to it lives.
+    unsafe { direct(number * PAGE_SIZE).cast::<[u64; 512]>().read() }
+}
+
+fn write(number: u64, word: usize, value: u64) {
+    assert!(word < 512);
+    // SAFETY: the word is in a page of the tests' RAM; no reference to it lives.
+    unsafe { direct(number * PAGE_SIZE).cast::<u64>().add(word).write(value) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mem::rng::Rng;
+
+    #[test]
+    fn random_hypercalls() {
+        for seed in 0..100 {
+            let mut rng = Rng::new(seed);
+            let mut below = |n| rng.below(n);
+            let mut stage = Stage::new(&mut below);
+            for step in 0..200 {
+                stage.step();
+                if step % 16 == 15 {
+                    stage.check();
+                }
+            }
+            stage.end();
+        }
+    }
+}
