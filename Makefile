@@ -23,7 +23,7 @@ cargo-out  := $(build)/lab/cargo
 endif
 
 .PHONY: all module hvctl install clean help
-.PHONY: lab demo test bench soak
+.PHONY: lab demo test bench soak fuzz
 .PHONY: fmt fmt-check clippy tcb
 
 ifneq ($(LAB),)
@@ -83,8 +83,15 @@ clean:
 lab:
 	selftests/lab/build $(if $(KERNEL),--kernel $(KERNEL))
 
-demo test bench soak:
+demo test bench:
 	@selftests/$@
+
+# PART: names of tests, as selftests/test --list has them.
+soak:
+	@selftests/soak $(PART)
+
+fuzz:
+	@selftests/fuzz $(if $(RUNS),--runs $(RUNS)) $(if $(SEED),--seed $(SEED)) $(TARGET)
 
 # The kernel's settings (.rustfmt.toml in its tree).
 rustfmt := rustfmt --edition 2021 --config newline_style=Unix
@@ -92,6 +99,7 @@ rustfmt := rustfmt --edition 2021 --config newline_style=Unix
 fmt:
 	@$(rustfmt) hvmod/hvmod_main.rs
 	@cd rust && $(CARGO) fmt
+	@cd rust/fuzz/libfuzzer && $(CARGO) fmt
 	@cd hvctl-user && $(CARGO) fmt
 
 fmt-check:
@@ -117,7 +125,8 @@ help:
 	@echo '  make demo             a stock kernel as a guest under a stock kernel'
 	@echo '  make test             all tests'
 	@echo '  make bench            the cost of exits, beside that of KVM'
-	@echo '  make soak             hours of load and unload under work, and of fuzzing'
+	@echo '  make soak             the same tests for hours (PART="fuzz rounds": only these)'
+	@echo '  make fuzz             fuzz the trusted core on this machine (TARGET=, RUNS=, SEED=)'
 	@echo
 	@echo 'Develop:'
 	@echo '  make fmt, fmt-check   rustfmt with the settings of the kernel'

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! CPUID of children and of the root, whatever the processor says.
+
+use hvcore::policy::cpuid::{child, root, ChildCpu, Clock, Regs};
+use hvcore::policy::cr::{cr4, Fixed, Policy};
+use hvcore::policy::xsave::Layout;
+
+use crate::bytes::Bytes;
+
+/// Features of leaf 1 and 7 that a child must never find, by leaf and register.
+fn never(leaf: u32, register: usize) -> u32 {
+    match (leaf, register) {
+        // MONITOR, VMX, SMX, PDCM, hypervisor. PSN, ACPI, PBE.
+        (1, 2) => 1 << 3 | 1 << 5 | 1 << 6 | 1 << 15 | 1 << 31,
+        (1, 3) => 1 << 18 | 1 << 22 | 1 << 31,
+        // SGX, HLE, RTM, PQM, PQE, PT.
+        (7, 1) => 1 << 2 | 1 << 4 | 1 << 11 | 1 << 12 | 1 << 15 | 1 << 25,
+        // WAITPKG, CET_SS, LA57, key locker, ENQCMD, SGX_LC, PKS.
+        (7, 2) => 1 << 5 | 1 << 7 | 1 << 16 | 1 << 23 | 1 << 29 | 1 << 30 | 1 << 31,
+        // UINTR, CET_IBT, AMX.
+        (7, 3) => 1 << 5 | 1 << 20 | 1 << 22 | 1 << 24 | 1 << 25,
+        _ => 0,
+    }
+}
+
+/// Features that are emulated, or follow from the partition, whatever the processor has: OSXSAVE,
+/// x2APIC, TSC deadline; APIC, HTT; OSPKE.
+fn ours(leaf: u32, register: usize) -> u32 {
+    match (leaf, register) {
+        (1, 2) => 1 << 21 | 1 << 24 | 1 << 27,
+        (1, 3) => 1 << 9 | 1 << 28,
+        (7, 2) => 1 << 4,
+        _ => 0,
+    }
+}
+
+fn check_root(leaf: u32, subleaf: u32, native: Regs, cr4: u64) {
+    let seen = root(leaf, subleaf, native, 3, cr4);
+    match leaf {
+        hvabi::CPUID_ROOT_BASE | hvabi::CPUID_ROOT_LP => {}
+        1 => {
+            assert_eq!(seen[2] & (1 << 5 | 1 << 6), 0, "VMX and SMX");
+            assert_eq!((seen[2] ^ native[2]) & !(1 << 5 | 1 << 6 | 1 << 27), 0);
+            assert_eq!(
+                (seen[0], seen[1], seen[3]),
+                (native[0], native[1], native[3])
+            );
+        }
+        7 if subleaf == 0 => assert_eq!((seen[2] ^ native[2]) & !(1 << 4), 0),
+        _ => assert_eq!(seen, native),
+    }
+}
+
+pub fn run(data: &[u8]) {
+    let mut bytes = Bytes::new(data);
+    let leaf_d: [u32; 40] = core::array::from_fn(|_| bytes.u32());
+    let xsave = Layout::new(|i| match leaf_d.chunks(4).nth(i as usize) {
+        Some(&[a, b, c, d]) => [a, b, c, d],
+        _ => [0; 4],
+    });
+    let leaf = match bytes.u8() {
+        kind @ 0..=63 => u32::from(kind),
+        kind @ 64..=127 => 0x8000_0000 | u32::from(kind & 15),
+        128..=131 => hvabi::CPUID_ROOT_BASE + u32::from(bytes.u8() & 1),
+        _ => bytes.u32(),
+    };
+    let subleaf = [u32::from(bytes.u8()), bytes.u32()][usize::from(bytes.u8() & 1)];
+    let native: Regs = core::array::from_fn(|_| bytes.value() as u32);
+    let cr4 = bytes.value();
+    let flags = bytes.u8();
+    let cpu = ChildCpu {
+        apic_id: bytes.u32(),
+        vp_count: bytes.value() as u32,
+        cr4,
+        xcr0: bytes.value(),
+        clock: Clock::new(bytes.value()),
+        xsave: &xsave,
+        xsaves: flags & 1 != 0,
+        apic_enabled: flags & 2 != 0,
+    };
+    check_root(leaf, subleaf, native, cr4);
+    let seen = child(leaf, subleaf, native, &cpu);
+    if leaf == 1 || leaf == 7 {
+        for register in 1..4 {
+            if leaf == 1 && register == 1 || leaf == 7 && subleaf > 0 {
+                continue;
+            }
+            let feature = seen[register];
+            assert_eq!(
+                feature & never(leaf, register),
+                0,
+                "leaf {leaf}, register {register}"
+            );
+            let made_up = feature & !native[register] & !ours(leaf, register);
+            assert_eq!(
+                made_up, 0,
+                "leaf {leaf}, register {register}: the processor has it not"
+            );
+        }
+    }
+    // What CPUID offers CR4 takes (SDM vol. 3, 2.5): PCID, PKU, SMEP, SMAP.
+    let policy = Policy::child(Fixed {
+        cr0_0: 0,
+        cr4_0: 0,
+        cr4_1: !0,
+    });
+    let taken = |bit: u64| policy.cr4_mask & bit == 0;
+    if leaf == 1 && seen[2] >> 17 & 1 != 0 {
+        assert!(taken(cr4::PCIDE));
+    }
+    if leaf == 7 && subleaf == 0 {
+        assert!(seen[2] >> 3 & 1 == 0 || taken(cr4::PKE));
+        assert!(seen[1] >> 7 & 1 == 0 || taken(cr4::SMEP));
+        assert!(seen[1] >> 20 & 1 == 0 || taken(cr4::SMAP));
+    }
+    if leaf == 0xd && subleaf == 0 {
+        assert!(seen[1] <= seen[2], "more than the largest area");
+        assert!(seen[2] <= 4096, "the area is a page");
+        assert_eq!(u64::from(seen[0]), xsave.offered());
+    }
+    // Leaves that a child has not look like the last one, and hvcore's own are none of them.
+    if (0x17..0x8000_0000).contains(&leaf) || leaf > 0x8000_0008 {
+        assert_eq!(seen, child(0x16, 0, native, &cpu));
+    }
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! XCR0, and the layout that is offered to children, whatever CPUID says.
+
+use hvcore::policy::xsave::{write_xcr0, Layout};
+
+use crate::bytes::Bytes;
+
+/// What XSETBV accepts (SDM vol. 1, 13.3).
+fn accepted(value: u64, supported: u64) -> bool {
+    let has = |bits: u64| value & bits == bits;
+    let any = |bits: u64| value & bits != 0;
+    value & !supported == 0
+        && has(1)
+        && (!any(4) || has(2))
+        && (!any(0x18) || has(0x18))
+        && (!any(0xe0) || has(0xe6))
+        && (!any(0x6_0000) || has(0x6_0000))
+}
+
+pub fn run(data: &[u8]) {
+    let mut bytes = Bytes::new(data);
+    let native = bytes.value();
+    let mut described = [[0u32; 4]; 12];
+    described[0] = [native as u32, 0, 0, (native >> 32) as u32];
+    for component in described.iter_mut().skip(2) {
+        let near = |bytes: &mut Bytes| match bytes.u8() {
+            0 => bytes.u32(),
+            n => u32::from(n) * 64 - (u32::from(n) & 1),
+        };
+        *component = [near(&mut bytes), near(&mut bytes), u32::from(bytes.u8()), 0];
+    }
+    let layout = Layout::new(|i| described.get(i as usize).copied().unwrap_or([0; 4]));
+    let offered = layout.offered();
+    assert_eq!(offered & !native, 0, "more than the processor has");
+    assert!(
+        offered & 1 == 0 || accepted(offered, native),
+        "XCR0 cannot be {offered:#x}"
+    );
+    assert!(layout.size(u64::MAX) <= 4096, "the area is a page");
+    for i in 0..64 {
+        if let Some(component) = layout.component(i) {
+            assert!(offered >> i & 1 != 0);
+            assert!(component.offset >= 576 && component.offset + component.size <= 4096);
+        }
+    }
+    let value = bytes.value();
+    assert_eq!(
+        write_xcr0(value, offered).is_ok(),
+        accepted(value, offered),
+        "{value:#x}"
+    );
+    let value = value & offered | 1;
+    assert!(layout.size(value) <= layout.size(offered));
+    assert!(layout.size(value) >= 576 && layout.compact_size(value) >= 576);
+}
