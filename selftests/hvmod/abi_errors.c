@@ -40,6 +40,7 @@ static const struct call device_calls[] = {
 	{ "HVMOD_GET_LP_INFO", HVMOD_GET_LP_INFO },
 	{ "HVMOD_GET_PARTITION_INFO", HVMOD_GET_PARTITION_INFO },
 	{ "HVMOD_READ_LOG", HVMOD_READ_LOG },
+	{ "HVMOD_GET_VP_INFO", HVMOD_GET_VP_INFO },
 };
 
 static const struct call partition_calls[] = {
@@ -78,6 +79,15 @@ static void pointers_and_sizes(int fd, const struct call *calls, int count)
 	for (i = 0; i < count; i++) {
 		snprintf(name, sizeof(name), "%s half of which is not there", calls[i].name);
 		fails(fd, calls[i].request, edge - _IOC_SIZE(calls[i].request) / 2, EFAULT, name);
+		if (calls[i].request == HVMOD_GET_VP_INFO) {
+			struct hvmod_partition_info info = { 0 };
+
+			/* Of a partition that there is. */
+			ioctl(fd, HVMOD_GET_PARTITION_INFO, &info);
+			mprotect(constant, PAGE, PROT_READ | PROT_WRITE);
+			memcpy(constant, &info.id, sizeof(info.id));
+			mprotect(constant, PAGE, PROT_READ);
+		}
 		if (_IOC_TYPE(calls[i].request) == HVMOD_IOCTL) {
 			snprintf(name, sizeof(name), "%s where it cannot be written", calls[i].name);
 			fails(fd, calls[i].request, constant, EFAULT, name);
@@ -309,6 +319,9 @@ static void states(void)
 	} while (0)
 
 	WITH(type, MSHV_VP_STATE_COUNT, EINVAL, "of an unknown kind");
+	WITH(type, MSHV_VP_STATE_SIMP, EINVAL, "of SynIC messages");
+	WITH(type, MSHV_VP_STATE_SIEFP, EINVAL, "of SynIC events");
+	WITH(type, MSHV_VP_STATE_SYNTHETIC_TIMERS, EINVAL, "of synthetic timers");
 	WITH(rsvd[1], 1, EINVAL, "with a reserved byte");
 	WITH(buf_sz, 0, EINVAL, "with no room");
 	WITH(buf_sz, 100, EINVAL, "with room for a part of a page");
@@ -387,6 +400,7 @@ static void own_calls(void)
 {
 	struct hvmod_lp_info lp = { .index = ~0u };
 	struct hvmod_partition_info partition = { .id = ~0ull };
+	struct hvmod_vp_info vp = { .index = 0 };
 	struct hvmod_log_record record;
 	struct hvmod_read_log log = { .count = 1, .records = (uintptr_t)&record, .reserved = 1 };
 
@@ -408,13 +422,24 @@ static void own_calls(void)
 	tap(!ioctl(p.device, HVMOD_GET_PARTITION_INFO, &partition) && partition.vps == 1 &&
 	    partition.owner == getpid() && partition.shared_bytes == MEMORY_SIZE,
 	    "HVMOD_GET_PARTITION_INFO tells of our partition");
+	vp.partition = partition.id;
+	tap(!ioctl(p.device, HVMOD_GET_VP_INFO, &vp) && vp.partition == partition.id && vp.index == 0 &&
+	    vp.state == HVMOD_VP_STOPPED, "HVMOD_GET_VP_INFO tells of its VP");
+	vp = (struct hvmod_vp_info){ .partition = partition.id, .index = 1 };
+	fails(p.device, HVMOD_GET_VP_INFO, &vp, ENOENT, "HVMOD_GET_VP_INFO past the last");
+	vp = (struct hvmod_vp_info){ .partition = partition.id, .index = ~0u };
+	fails(p.device, HVMOD_GET_VP_INFO, &vp, ENOENT, "HVMOD_GET_VP_INFO far past the last");
+	vp = (struct hvmod_vp_info){ .partition = ~0ull };
+	fails(p.device, HVMOD_GET_VP_INFO, &vp, ENOENT, "HVMOD_GET_VP_INFO of no partition");
+	vp = (struct hvmod_vp_info){ .partition = partition.id, .reserved[3] = 1 };
+	fails(p.device, HVMOD_GET_VP_INFO, &vp, EINVAL, "HVMOD_GET_VP_INFO with a reserved word");
 }
 
 /* Arguments at random: any answer is right, as long as there is one. */
 static void storm(void)
 {
 	static const struct call *const tables[] = { device_calls, partition_calls, vp_calls };
-	static const int counts[] = { 7, 7, 3 };
+	static const int counts[] = { 8, 7, 3 };
 	int fds[] = { p.device, p.fd, p.vp }, rounds = getenv("SOAK") && *getenv("SOAK") ? 1000000 : 3000;
 	static uint8_t argument[1024];
 	int i, j;
@@ -450,7 +475,7 @@ int main(void)
 	need_partitions();
 	partition_open(&p);
 	runs(&p, "a partition runs before");
-	pointers_and_sizes(p.device, device_calls, 7);
+	pointers_and_sizes(p.device, device_calls, sizeof(device_calls) / sizeof(device_calls[0]));
 	pointers_and_sizes(p.fd, partition_calls, 7);
 	pointers_and_sizes(p.vp, vp_calls, 3);
 	files_and_numbers();

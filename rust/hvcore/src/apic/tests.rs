@@ -415,3 +415,19 @@ fn state_goes_out_and_in() {
     b.write(EOI, 0, 0);
     assert_eq!(b.pending(), Some(0x50));
 }
+
+/// The registers do not hold the deadline: who sets them has to arm it again.
+#[test]
+fn a_deadline_after_an_import() {
+    let mut a = apic();
+    a.write(LVT_TIMER, 0x4_0041, 0);
+    a.write_tsc_deadline(900, 100, 0);
+    assert_eq!((a.deadline(), a.tsc_deadline()), (Some(800), 900));
+    let page = a.export(10);
+    a.import(&page, 10);
+    assert_eq!((a.deadline(), a.tsc_deadline()), (None, 0));
+    a.write_tsc_deadline(900, 100, 10);
+    assert_eq!(a.deadline(), Some(800));
+    a.expire(800);
+    assert_eq!((a.pending(), a.deadline()), (Some(0x41), None));
+}
