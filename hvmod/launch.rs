@@ -15,6 +15,7 @@ use crate::{
     sys::{
         cpu::{self, Hotplug, HotplugCallback, HotplugLock},
         deposit,
+        gather::{self, Gathering},
         inject::{self, Step},
         loaded,
         notifier::{Events, Notifiers},
@@ -28,6 +29,8 @@ use kernel::{prelude::*, sync::Arc};
 pub(crate) struct Launched {
     hotplug: Option<HotplugCallback>,
     notifiers: Option<Notifiers>,
+    /// Until all LPs have left.
+    _gathering: Gathering,
 }
 
 /// How long an LP may take to go to hvcore, or to leave it. It takes a millisecond.
@@ -107,6 +110,7 @@ impl Drop for Launched {
 fn launch(core: &Arc<Core>) -> Result<Launched, Failure> {
     inject::step(Step::Notifiers).map_err(Failure::Linux)?;
     let notifiers = Notifiers::register::<Launched>().map_err(Failure::Linux)?;
+    let gathering = Gathering::start().map_err(Failure::Linux)?;
     let lock = HotplugLock::new();
     for cpu in (0..cpu::limit()).filter(|&cpu| cpu::is_online(cpu)) {
         if let Err(failure) = enter(core, cpu) {
@@ -124,6 +128,7 @@ fn launch(core: &Arc<Core>) -> Result<Launched, Failure> {
         Ok(hotplug) => Ok(Launched {
             hotplug: Some(hotplug),
             notifiers: Some(notifiers),
+            _gathering: gathering,
         }),
         Err(error) => {
             drop(lock);
@@ -131,6 +136,7 @@ fn launch(core: &Arc<Core>) -> Result<Launched, Failure> {
             drop(Launched {
                 hotplug: None,
                 notifiers: Some(notifiers),
+                _gathering: gathering,
             });
             Err(Failure::Linux(error))
         }
@@ -151,12 +157,14 @@ fn enter(core: &Core, cpu: u32) -> Result<(), Failure> {
         inject::step(Step::SecondLp).map_err(Failure::Linux)?;
     }
     struct Way {
+        cpu: u32,
         arguments: Enter,
         outcome: Outcome,
         in_root: bool,
     }
     let way = Way {
-        arguments: core.enter(lp),
+        cpu,
+        arguments: core.enter(lp, cpu).map_err(Failure::Linux)?,
         outcome: Outcome {
             status: 0,
             detail: 0,
@@ -164,7 +172,12 @@ fn enter(core: &Core, cpu: u32) -> Result<(), Failure> {
         in_root: false,
     };
     let way = cpu::run_within(cpu, TIME_LIMIT_MS, way, |way| {
+        gather::enter(way.cpu);
         way.outcome = trampoline::enter(&way.arguments);
+        let status = way.outcome.status;
+        if status != Status::Ok as u64 {
+            gather::not_entered(way.cpu, status == Status::CoreDead as u64);
+        }
         way.in_root = requirements::in_root();
     })
     .map_err(|error| {
@@ -258,9 +271,11 @@ fn explain(failure: &Failure) -> Error {
 
 impl Hotplug for Launched {
     fn came_online(cpu: u32) -> Result {
+        gather::enter(cpu);
         if requirements::in_root() {
             return Ok(());
         }
+        gather::not_entered(cpu, false);
         let Some(core) = loaded::get() else {
             return Ok(());
         };
@@ -286,6 +301,7 @@ impl Hotplug for Launched {
         // hands (Call::Sync). After an INIT it executes nothing until Linux sends the SIPI.
         if lps::of_cpu(cpu).is_some() {
             cpu::send_init(cpu);
+            gather::offline(cpu);
         }
     }
 }

@@ -6,8 +6,8 @@ use crate::{
     core_log,
     hvabi::{
         boot::{
-            stack_top, CoreInfo, ImageHeader, LeaveFrame, DIRECT_BASE, DIRECT_SIZE, ENTRY_CR4_KEEP,
-            IMAGE_BASE, IMAGE_MAGIC, STACK_SIZE,
+            stack_top, CoreInfo, ImageHeader, DIRECT_BASE, DIRECT_SIZE, ENTRY_CR4_KEEP, IMAGE_BASE,
+            IMAGE_MAGIC, LEAVE_FRAME_SIZE, STACK_SIZE,
         },
         log::{LogRecord, LOG_RECORDS},
         stats::LpStats,
@@ -30,7 +30,8 @@ pub(crate) struct Core {
     block: Block,
     layout: Layout,
     header: ImageHeader,
-    /// Root memory that [`CoreInfo::leave_spa`] names.
+    /// Root memory that [`CoreInfo::leave_spa`] names: in the page of an LP lie its frame, its number
+    /// as CPU, and, from the end, the stack on which it waits for others.
     frames: Block,
     info: CoreInfo,
 }
@@ -50,9 +51,8 @@ impl Core {
                 layout.pages * PAGE_SIZE as u64 / 1024
             )
         })?;
-        let frames_size = machine.lps as usize * size_of::<LeaveFrame>();
         inject::step(Step::Frames)?;
-        let frames = Block::new(frames_size.div_ceil(PAGE_SIZE))?;
+        let frames = Block::new(machine.lps as usize)?;
 
         block.write_bytes(0, image.get(..header.file_end as usize).ok_or(ENOEXEC)?)?;
         let host_cr3 = map_all(&block, &layout, &header, &machine)?;
@@ -89,16 +89,18 @@ impl Core {
         self.info.lp_count
     }
 
-    /// What LP `lp` enters with.
-    pub(crate) fn enter(&self, lp: u32) -> Enter {
-        Enter {
+    /// What LP `lp` enters with, which Linux calls `cpu`.
+    pub(crate) fn enter(&self, lp: u32, cpu: u32) -> Result<Enter> {
+        self.frames
+            .write(lp as usize * PAGE_SIZE + LEAVE_FRAME_SIZE, &u64::from(cpu))?;
+        Ok(Enter {
             info_spa: self.block.spa() + self.layout.pool,
             lp: u64::from(lp),
             cr3: self.info.host_cr3,
             cr4_keep: ENTRY_CR4_KEEP,
             stack_top: stack_top(lp),
             entry: self.header.entry,
-        }
+        })
     }
 
     /// Bytes that the block takes from Linux.

@@ -9,6 +9,7 @@ pub(crate) mod cpu;
 pub(crate) mod deposit;
 pub(crate) mod device;
 pub(crate) mod eventfd;
+pub(crate) mod gather;
 pub(crate) mod image;
 pub(crate) mod inject;
 pub(crate) mod killable;

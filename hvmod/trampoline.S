@@ -58,8 +58,11 @@
 #define LEAVE_FS	188
 #define LEAVE_GS	190
 #define LEAVE_LDTR	192
+#define LEAVE_DEAD	194
 #define LEAVE_GDTR	200
 #define LEAVE_IDTR	216
+/* Behind it, by loader.rs; the stack is at the end of the page. */
+#define LEAVE_CPU	232
 
 #define TSS_RSP0	4
 #define PF_GATE		(16 * 14)
@@ -167,6 +170,16 @@ SYM_CODE_START_NOALIGN(hvmod_leave)
 	movl	LEAVE_GS_BASE(%rdi), %eax
 	movl	LEAVE_GS_BASE+4(%rdi), %edx
 	wrmsr
+
+	/* hvcore's memory is not needed from here on. */
+	leaq	4096(%rdi), %rsp
+	pushq	%rdi
+	subq	$8, %rsp
+	movzwl	LEAVE_DEAD(%rdi), %esi
+	movl	LEAVE_CPU(%rdi), %edi
+	call	hvmod_gather_leave
+	addq	$8, %rsp
+	popq	%rdi
 
 	/*
 	 * With the kernel's CR3 user space cannot run: it is NX there. So go to

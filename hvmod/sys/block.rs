@@ -3,7 +3,7 @@
 //! Physically contiguous memory.
 
 use crate::hvabi::{
-    boot::{CoreInfo, ImageHeader, LeaveFrame},
+    boot::{CoreInfo, ImageHeader},
     log::LogRecord,
     stats::LpStats,
     PAGE_SIZE,
@@ -40,8 +40,6 @@ unsafe impl Plain for u64 {}
 unsafe impl Plain for ImageHeader {}
 // SAFETY: As above.
 unsafe impl Plain for CoreInfo {}
-// SAFETY: As above.
-unsafe impl Plain for LeaveFrame {}
 // SAFETY: As above.
 unsafe impl Plain for LpStats {}
 // SAFETY: As above.

@@ -39,6 +39,13 @@ void hvmod_cpu_init(u32 cpu);
 /* errand.c */
 int hvmod_errand(u32 cpu, void (*run)(void *data), void *data, unsigned int ms);
 
+/* gather.c */
+int hvmod_gather_start(void);
+void hvmod_gather_stop(void);
+void hvmod_gather_enter(u32 cpu);
+void hvmod_gather_offline(u32 cpu);
+void hvmod_gather_leave(u32 cpu, bool dead);
+
 /* notifier.c */
 int hvmod_notifiers_register(void (*going_down)(void), void (*panicking)(void),
 			     bool (*may_sleep)(void));

@@ -138,8 +138,8 @@ pub struct CoreInfo {
     pub tsc_khz: u64,
     /// Address, in the trampoline, of the code that takes an LP back to Linux.
     pub leave_rip: u64,
-    /// Virtual address in Linux, and SPA, of an array of [`LeaveFrame`], one for each LP. Root
-    /// memory; the array may cross pages but is physically contiguous.
+    /// Virtual address in Linux, and SPA, of a page for each LP, that begins with a [`LeaveFrame`].
+    /// Root memory, physically contiguous.
     pub leave_va: u64,
     pub leave_spa: u64,
     /// For images that are built to test hvcore's death (`INJECT=1`); others ignore it.
@@ -157,11 +157,11 @@ pub struct TablePointer {
 /// What the trampoline loads, in this order, when an LP leaves VMX operation:
 /// CR4 (RCX) while hvcore's CR3, whose PCID is 0, is still loaded, since CR4.PCIDE can only be set
 /// then; CR3 (RAX); `gdtr`, `idtr`, `ldtr`, `ds`, `es`, `fs`, `gs` (with the selectors 0 the
-/// bases are lost, so then:) `fs_base`, `gs_base` by WRMSR, the general registers, and IRETQ from
-/// `rip` to `ss`. TR is already the root's: hvcore loads it through a table of its own, since LTR
+/// bases are lost, so then:) `fs_base`, `gs_base` by WRMSR. If hvcore is `dead` it waits there for the
+/// other LPs. Then the general registers, and IRETQ from `rip` to `ss`. TR is already the root's: hvcore loads it through a table of its own, since LTR
 /// refuses a busy descriptor. All other state (EFER, PAT, SYSENTER, DEBUGCTL, DR7, CR0, CR2) is
 /// already the root's too.
-#[repr(C, align(512))]
+#[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LeaveFrame {
     /// RAX, RCX, RDX, RBX, (unused), RBP, RSI, RDI, R8 to R15: the order of instruction encodings.
@@ -180,13 +180,19 @@ pub struct LeaveFrame {
     pub fs: u16,
     pub gs: u16,
     pub ldtr: u16,
-    pub reserved: [u16; 3],
+    /// 1 if hvcore died, else 0.
+    pub dead: u16,
+    pub reserved: [u16; 2],
     /// At offset 200.
     pub gdtr: TablePointer,
     pub reserved2: [u8; 6],
     /// At offset 216.
     pub idtr: TablePointer,
+    pub reserved3: [u8; 6],
 }
+
+/// Where hvmod has what it needs beside the frame: offset in its page.
+pub const LEAVE_FRAME_SIZE: usize = core::mem::size_of::<LeaveFrame>();
 
 const _: () = {
     use core::mem::offset_of;
@@ -195,5 +201,6 @@ const _: () = {
     assert!(offset_of!(LeaveFrame, ldtr) == 192);
     assert!(offset_of!(LeaveFrame, gdtr) == 200);
     assert!(offset_of!(LeaveFrame, idtr) == 216);
-    assert!(core::mem::size_of::<LeaveFrame>() == 512);
+    assert!(offset_of!(LeaveFrame, dead) == 194);
+    assert!(core::mem::size_of::<LeaveFrame>() == 232);
 };

@@ -19,7 +19,7 @@ use crate::policy::cr;
 use crate::policy::xsave::Layout;
 use crate::switch::Present;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use hvabi::boot::{CoreInfo, LeaveFrame};
+use hvabi::boot::CoreInfo;
 use hvabi::{MAX_LPS, PAGE_SIZE};
 
 /// What does not change after the first launch.
@@ -78,7 +78,7 @@ pub fn config() -> &'static Config {
 /// Where LP `index` goes when it leaves VMX operation.
 pub fn way_out(index: u32) -> WayOut {
     let info = &config().info;
-    let offset = u64::from(index) * core::mem::size_of::<LeaveFrame>() as u64;
+    let offset = u64::from(index) * PAGE_SIZE as u64;
     WayOut {
         rip: info.leave_rip,
         frame_va: info.leave_va + offset,

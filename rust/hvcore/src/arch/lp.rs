@@ -233,6 +233,7 @@ impl Lp {
             fs: vmcs::GUEST_FS.read(),
             gs: vmcs::GUEST_GS.read(),
             ldtr: vmcs::GUEST_LDTR.read(),
+            dead: u16::from(crate::death::is_dead()),
             ..LeaveFrame::default()
         };
         frame.gdtr = TablePointer {

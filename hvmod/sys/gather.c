@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * When hvcore died no LP goes on in Linux before all have left it: what one does
+ * natively, like the write that hvcore died of, can hit the memory in which
+ * another one would still run.
+ *
+ * Each LP waits at the end of its way out (trampoline.S), and has the others come
+ * by an NMI, at which they make an exit. One that does not come is not waited for
+ * longer than GATHER_MS.
+ */
+#include <linux/cpumask.h>
+#include <linux/smp.h>
+#include <asm/apic.h>
+#include <asm/cpuid/api.h>
+#include <asm/nmi.h>
+#include <asm/processor.h>
+#include <asm/tsc.h>
+
+#include "sys.h"
+
+#define GATHER_MS 1000
+
+/* CPUs that execute above hvcore or in it, and how many. */
+static struct cpumask inside;
+static atomic_t inside_count;
+/* CPUs that were sent an NMI and have not had it. */
+static struct cpumask called;
+static bool gathering;
+
+void hvmod_gather_enter(u32 cpu)
+{
+	if (!test_and_set_bit(cpu, cpumask_bits(&inside)))
+		atomic_inc(&inside_count);
+}
+
+static __always_inline void leave(u32 cpu)
+{
+	if (arch_test_and_clear_bit(cpu, cpumask_bits(&inside)))
+		arch_atomic_dec(&inside_count);
+}
+
+/* @cpu is offline, and in wait-for-SIPI. */
+void hvmod_gather_offline(u32 cpu)
+{
+	leave(cpu);
+}
+
+/* Without the kernel's functions, which are static calls or can be traced. */
+static __always_inline void send_nmi(u32 apic_id)
+{
+	u64 base = native_rdmsrq(MSR_IA32_APICBASE);
+	u32 high;
+
+	if (base & X2APIC_ENABLE) {
+		native_wrmsrq(APIC_BASE_MSR + (APIC_ICR >> 4), (u64)apic_id << 32 | APIC_DM_NMI);
+		return;
+	}
+	/* Whoever was interrupted may be about to send an IPI too. */
+	high = native_apic_mem_read(APIC_ICR2);
+	native_apic_mem_write(APIC_ICR2, SET_XAPIC_DEST_FIELD(apic_id));
+	native_apic_mem_write(APIC_ICR, APIC_DM_NMI);
+	while (native_apic_mem_read(APIC_ICR) & APIC_ICR_BUSY)
+		cpu_relax();
+	native_apic_mem_write(APIC_ICR2, high);
+}
+
+/*
+ * @cpu left VMX operation, since hvcore is dead or because it was asked to.
+ * Interrupts are off. The trampoline comes with the GS base that Linux had,
+ * which may be that of a user.
+ */
+noinstr __no_stack_protector void hvmod_gather_leave(u32 cpu, bool dead)
+{
+	u64 begin;
+	u32 other;
+
+	leave(cpu);
+	if (!dead)
+		return;
+	WRITE_ONCE(gathering, true);
+	for (other = 0; other < nr_cpu_ids; other++) {
+		if (arch_test_bit(other, cpumask_bits(&inside)) &&
+		    !arch_test_and_set_bit(other, cpumask_bits(&called)))
+			send_nmi(cpu_physical_id(other));
+	}
+	begin = rdtsc();
+	while (arch_atomic_read(&inside_count) && rdtsc() - begin < (u64)tsc_khz * GATHER_MS)
+		cpu_relax();
+}
+
+static int on_nmi(unsigned int type, struct pt_regs *regs)
+{
+	u32 unused = 0;
+
+	if (!READ_ONCE(gathering) || !test_and_clear_bit(smp_processor_id(), cpumask_bits(&called)))
+		return NMI_DONE;
+	/* CPUID always exits, and then hvcore takes this LP out. */
+	native_cpuid(&unused, &unused, &unused, &unused);
+	return NMI_HANDLED;
+}
+
+int hvmod_gather_start(void)
+{
+	cpumask_clear(&inside);
+	cpumask_clear(&called);
+	atomic_set(&inside_count, 0);
+	gathering = false;
+	return register_nmi_handler(NMI_LOCAL, on_nmi, 0, "hvmod");
+}
+
+void hvmod_gather_stop(void)
+{
+	unregister_nmi_handler(NMI_LOCAL, "hvmod");
+}
