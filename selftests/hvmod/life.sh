@@ -58,6 +58,9 @@ here)
 reboot)
 	if [ ! -f $mark ]; then
 		in_the_way
+		# Of the ways to restart, this one clears IA32_FEATURE_CONTROL in the emulator too: its
+		# firmware expects that.
+		echo pci >/sys/kernel/reboot/type
 		reboot -f
 		sleep 100
 		bail_out "the machine did not restart"
