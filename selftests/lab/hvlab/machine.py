@@ -89,6 +89,7 @@ class Bochs(Machine):
         self.home = bochs.directory()
         self.debugger = arguments.debugger
         self.fresh = arguments.fresh
+        self.reboots = arguments.reboots
         self.saved = checkpoint.Checkpoint(self.home.name, self.images.name, self.model, self.cpus,
                                            self.memory, self.command_line(),
                                            *([self.root.parent.name] if self.root else []))
@@ -165,6 +166,9 @@ class Bochs(Machine):
             return self.spawn([*argv, "-f", str(written)])
         if self.saved.directory.is_dir():
             return self.spawn([*argv, "-r", str(self.saved.prepare(self.place, written))])
+        if self.reboots:
+            # It may come by the place where it would be saved more than once.
+            return self.spawn([*argv, "-f", str(written)])
         return self.spawn([*argv, "-f", str(written)],
                           env=dict(os.environ, BOCHS_CHECKPOINT=str(self.saved.scratch())))
 
