@@ -142,6 +142,7 @@ pub fn forget() {
     *MEMORY.lock() = None;
     crate::mem::frame::clear_ram();
     crate::interrupt::forget();
+    ANY_SEEN.store(false, Ordering::Relaxed);
     EPOCH.store(1, Ordering::SeqCst);
     SEEN.iter().for_each(|seen| seen.store(OUT, Ordering::SeqCst));
 }

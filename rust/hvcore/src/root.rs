@@ -84,8 +84,9 @@ pub fn answer_dead_call(lp: &mut Lp) {
     lp.gpr[RDX] = 0;
 }
 
+/// An exit of the root, whose VMCS is current.
 #[inline(always)]
-fn handle(lp: &mut Lp, exit: u32) {
+pub fn handle(lp: &mut Lp, exit: u32) {
     let counter = (exit as usize).min(EXIT_REASONS - 1);
     lp.stats.get().root_exits[counter] += 1;
     if exit != reason::EPT_VIOLATION {

@@ -15,6 +15,7 @@ use crate::arch::caps::Caps;
 use crate::arch::host;
 use crate::arch::lp::Lp;
 use crate::arch::msr;
+use crate::arch::vmcs::{self, reason};
 use crate::hypercall;
 use crate::machine;
 use crate::mem::addr::PAGE_SIZE;
@@ -22,10 +23,12 @@ use crate::mem::ept::Access;
 use crate::mem::frame::direct;
 use crate::mem::owner::{Child, Owner};
 use crate::partition;
+use crate::policy::cr::Mode;
+use crate::root;
 use crate::stage_guest;
 use hvabi::boot::CoreInfo;
 use hvabi::call::{map_flags, Call, Status, LIST_ITEMS};
-use hvabi::vp::gpr::{RAX, RDI, RDX, RSI};
+use hvabi::vp::gpr::{RAX, RCX, RDI, RDX, RSI};
 
 /// Chooses a number below the one it is given.
 pub type Below<'a> = &'a mut dyn FnMut(u64) -> u64;
@@ -49,6 +52,8 @@ pub struct Stage<'a> {
     /// Pages of hvcore's pool: at first, and what the root gave.
     core_pages: usize,
     given: usize,
+    /// Pages that tables for devices above 4 GiB may have taken.
+    tables: usize,
     calls: u64,
 }
 
@@ -114,7 +119,7 @@ impl<'a> Stage<'a> {
         };
         let core_pages = memory(|memory| memory.pool.len());
         let lps = (0..LPS).map(lp).collect();
-        let mut stage = Stage { lps, below, core_pages, given: 0, calls: 0 };
+        let mut stage = Stage { lps, below, core_pages, given: 0, tables: 0, calls: 0 };
         for index in 0..LPS {
             stage.sync(index);
         }
@@ -306,7 +311,8 @@ impl<'a> Stage<'a> {
                 a[2] = self.odd();
             }
             4 | 14 | 15 => {}
-            16..=18 => {
+            16 => return self.root_exit(lp),
+            17..=18 => {
                 self.sync(0);
                 return self.sync(1);
             }
@@ -320,6 +326,66 @@ impl<'a> Stage<'a> {
         if number > 14 {
             assert_eq!(status, Status::BadCall);
         }
+    }
+
+    /// The root does something that only hvcore may, or looks where it must not.
+    fn root_exit(&mut self, index: usize) {
+        const REASONS: [u32; 9] = [
+            reason::CPUID,
+            reason::EPT_VIOLATION,
+            reason::EPT_VIOLATION,
+            reason::WRMSR,
+            reason::XSETBV,
+            reason::CR_ACCESS,
+            reason::CR_ACCESS,
+            reason::INVD,
+            reason::VMXON,
+        ];
+        let exit = REASONS[self.below(9) as usize];
+        let hidden = (BLOCK.start + self.below(BLOCK.end - BLOCK.start)) * PAGE_SIZE;
+        let spa = [hidden, self.page(), self.odd()][self.below(3) as usize];
+        let access = 1 << self.below(3);
+        let (register, bit) = ([0, 4][self.below(2) as usize], self.below(32));
+        let (value, high) = (self.odd(), self.odd());
+        let lp = &mut self.lps[index];
+        host::insn::vmptrld(lp.vmcs).expect("VMPTRLD");
+        let rules = &machine::config().root_rules;
+        if vmcs::GUEST_CR0.read() == 0 {
+            rules.set_mode(&Mode {
+                cr0: 0x8005_0033,
+                cr3: 0x1000,
+                cr4: 0x20,
+                efer: 0xd01,
+                cs_l: true,
+            });
+            vmcs::GUEST_CS_ACCESS.write(0xa09b);
+        }
+        let (cr0_old, cr4_old) = (rules.cr0(), rules.cr4());
+        let old = if register == 0 { cr0_old } else { cr4_old };
+        lp.gpr[RAX] = if exit == reason::CR_ACCESS { old ^ 1 << bit } else { value };
+        (lp.gpr[RCX], lp.gpr[RDX]) = (high & 1, value >> 32);
+        vmcs::EXIT_QUALIFICATION.write(if exit == reason::CR_ACCESS { register } else { access });
+        vmcs::GUEST_PHYSICAL_ADDRESS.write(spa);
+        vmcs::GUEST_LINEAR_ADDRESS.write(value);
+        vmcs::EXIT_LENGTH.write(3);
+        vmcs::ENTRY_INFO.write(0);
+        let denied = lp.stats.get().denied;
+        root::handle(lp, exit);
+
+        let denied = lp.stats.get().denied != denied;
+        stage_guest::check_event(vmcs::GUEST_CR0.read());
+        let (cr0, cr4) = (vmcs::GUEST_CR0.read(), vmcs::GUEST_CR4.read());
+        assert_eq!(cr4 & 1 << 13, 1 << 13, "the root took CR4.VMXE away");
+        assert_eq!(cr0 & 1 << 5, 1 << 5, "the root took CR0.NE away");
+        if exit == reason::EPT_VIOLATION {
+            self.tables += [0, 3][usize::from(spa >> 32 != 0)];
+            // A look is answered, by a page of zeros; a write to what is not the root's is not.
+            let public = PUBLIC * PAGE_SIZE..BLOCK.end * PAGE_SIZE;
+            let mine = self.owns(spa / PAGE_SIZE) || spa >= PAGES * PAGE_SIZE || spa < PAGE_SIZE;
+            assert!(!denied || !mine || spa >= 1 << 39, "the root's own {spa:#x} is denied");
+            assert!(denied || mine || access == 1 || public.contains(&spa), "{spa:#x} is given");
+        }
+        self.sync(index as u32);
     }
 
     fn index(&mut self) -> u64 {
@@ -455,11 +521,12 @@ impl<'a> Stage<'a> {
         self.sync(0);
         self.sync(1);
         assert!(!partition::any());
-        let (core_pages, given) = (self.core_pages, self.given);
+        let (core_pages, given, tables) = (self.core_pages, self.given, self.tables);
         memory(|memory| {
             memory.pool.settle(u64::MAX - 1);
             // Records of the pages that it was given lie in some.
             let records = if given == 0 { 0 } else { 2 * 4 + 2 };
+            let records = records + tables;
             let lost = core_pages - memory.pool.len();
             assert!(lost <= records, "{lost} pages of hvcore's are lost");
         });

@@ -287,7 +287,7 @@ fn check_entry() {
 }
 
 /// What the entry delivers (SDM vol. 3, 28.2.1.3).
-fn check_event(cr0_now: u64) {
+pub fn check_event(cr0_now: u64) {
     let info = vmcs::ENTRY_INFO.read();
     if info & VALID == 0 {
         return;
