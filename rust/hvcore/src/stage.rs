@@ -381,7 +381,8 @@ impl<'a> Stage<'a> {
             self.tables += [0, 3][usize::from(spa >> 32 != 0)];
             // A look is answered, by a page of zeros; a write to what is not the root's is not.
             let public = PUBLIC * PAGE_SIZE..BLOCK.end * PAGE_SIZE;
-            let mine = self.owns(spa / PAGE_SIZE) || spa >= PAGES * PAGE_SIZE || spa < PAGE_SIZE;
+            let is_ram = (PAGE_SIZE..PAGES * PAGE_SIZE).contains(&spa);
+            let mine = self.owns(spa / PAGE_SIZE) || !is_ram;
             assert!(!denied || !mine || spa >= 1 << 39, "the root's own {spa:#x} is denied");
             assert!(denied || mine || access == 1 || public.contains(&spa), "{spa:#x} is given");
         }
