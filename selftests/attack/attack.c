@@ -12,7 +12,7 @@
  *   ram			reads all System RAM: "N pages, N faults"
  *   victim PHYS SIZE		first 2 MiB of RAM outside of that which read as zeros and refuse
  *				writes, or "none"
- *   own			PHYS of 16 pages of the module's
+ *   own			PHYS of 64 pages of the module's
  *   run NAME [A B]		an instruction: "trap N", or "ok RESULT"
  *   fuzz SEED COUNT		random hypercalls on all CPUs
  *
@@ -37,20 +37,23 @@
 static DEFINE_MUTEX(lock);
 static char result[4096];
 static struct dentry *file;
-#define OWN_ORDER 4
+#define OWN_ORDER 6
 
 static struct page *own;
 
 struct answer vmcall(u64 number, u64 a, u64 b, u64 c, u64 d, u64 e)
 {
 	struct answer answer = { .status = number, .value = c, .extra = d };
-	register u64 r8 asm("r8") = d;
-	register u64 r9 asm("r9") = e;
+	register u64 r8 asm("r8");
+	register u64 r9 asm("r9");
 	unsigned long flags;
 	u32 trap = 0;
 
 	kernel_fpu_begin_mask(0);
 	local_irq_save(flags);
+	/* Not before these calls, which may change them. */
+	r8 = d;
+	r9 = e;
 	asm volatile("1: vmcall\n"
 		     "jmp 3f\n"
 		     "2: mov %%eax, %[trap]\n"
