@@ -23,7 +23,7 @@ cargo-out  := $(build)/lab/cargo
 endif
 
 .PHONY: all module hvctl install clean help
-.PHONY: lab demo test bench soak fuzz
+.PHONY: lab demo test bench soak fuzz mutants
 .PHONY: fmt fmt-check clippy tcb
 
 ifneq ($(LAB),)
@@ -83,7 +83,7 @@ clean:
 lab:
 	selftests/lab/build $(if $(KERNEL),--kernel $(KERNEL))
 
-demo test bench:
+demo test bench mutants:
 	@selftests/$@
 
 # PART: names of tests, as selftests/test --list has them.
@@ -127,6 +127,7 @@ help:
 	@echo '  make bench            the cost of exits, beside that of KVM'
 	@echo '  make soak             the same tests for hours (PART="fuzz rounds": only these)'
 	@echo '  make fuzz             fuzz the trusted core on this machine (TARGET=, RUNS=, SEED=)'
+	@echo '  make mutants          hvcore without this protection and that: attacks must succeed'
 	@echo
 	@echo 'Develop:'
 	@echo '  make fmt, fmt-check   rustfmt with the settings of the kernel'

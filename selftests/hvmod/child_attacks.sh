@@ -15,6 +15,7 @@ if [ -n "$SOAK" ]; then
 	count=20000 seeds=$(seq 1 50)
 	limit=3000
 fi
+[ -z "$NO_FUZZ" ] || seeds=
 for seed in $seeds; do
 	payload fuzz 1 --cmdline "seed=$seed count=$count" </dev/null
 done
