@@ -15,6 +15,8 @@ if [ -n "$SOAK" ]; then
 	count=20000 seeds=$(seq 1 50)
 	limit=3000
 fi
+# Others, to be chosen from outside.
+count=${COUNT:-$count} seeds=${SEEDS:-$seeds}
 [ -z "$NO_FUZZ" ] || seeds=
 for seed in $seeds; do
 	payload fuzz 1 --cmdline "seed=$seed count=$count" </dev/null

@@ -493,7 +493,7 @@ static void *seeded(void *argument)
 /* A round: threads that do calls, and this one, which wakes those that wait in one. */
 static void play(uint64_t seed)
 {
-	struct timespec pause = { .tv_nsec = 2000000 };
+	struct timespec pause = { .tv_nsec = 5000000 };
 	struct rlimit limit = { 256, 256 }, no_core = { 0, 0 };
 	long i, left = THREADS;
 

@@ -113,6 +113,8 @@ def run(report, group, soak):
         limits = ["--cpu-time", str(timeout), "--timeout", str(8 * timeout)]
     environment = {"SOAK": "1" if soak else "", "MODEL": group.model, "CPUS": str(group.cpus),
                    "CHILDREN": "1" if group.children else ""}
+    # Of tests that try things at random, for who wants to try others.
+    environment |= {name: os.environ[name] for name in ("SEEDS", "COUNT") if os.environ.get(name)}
     argv = [str(RUN), "--machine", group.machine, "--cpus", str(group.cpus),
             "--memory", str(group.memory), *limits, "--put", f"{stage}:t"]
     if group.machine == "bochs":
