@@ -84,6 +84,7 @@ fn info(core: &Core) -> Info {
     // If hvcore died, now is the time to notice.
     hypercall::report();
     let (core_spa, core_size) = core.place();
+    let measures = core.measures();
     let active = |&lp: &u32| core.lp_stats(lp).is_some_and(|stats| stats.active != 0);
     Info {
         abi: ABI_VERSION,
@@ -98,7 +99,9 @@ fn info(core: &Core) -> Info {
         core_spa,
         core_size,
         private_bytes: mshv::private_bytes(),
-        reserved: [0; 4],
+        measures: measures.taken as u32,
+        measures_lacking: measures.lacking as u32,
+        reserved: [0; 3],
     }
 }
 

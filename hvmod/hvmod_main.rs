@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`requirements`] | can this machine do it, and if not why |
 //! | [`loader`], [`layout`], [`pagetables`] | hvcore's image in memory |
+//! | [`measures`] | against speculation |
 //! | [`launch`], [`lps`] | all processors go to hvcore and come back |
 //! | [`hypercall`] | what hvcore can be asked for |
 //! | [`core_log`], [`watch`] | what hvcore has to say |
@@ -32,9 +33,13 @@ mod launch;
 mod layout;
 mod loader;
 mod lps;
+mod measures;
 mod mshv;
 mod pagetables;
 mod requirements;
+#[path = "../rust/speculation/src/lib.rs"]
+#[allow(dead_code, missing_docs, unreachable_pub, unused_attributes)]
+mod speculation;
 mod sys;
 #[path = "../rust/tlfs/src/lib.rs"]
 #[allow(dead_code, missing_docs, unreachable_pub, unused_attributes)]
@@ -51,6 +56,10 @@ module! {
         mshv: u8 {
             default: 1,
             description: "Whether the device appears as /dev/mshv too (default: 1)",
+        },
+        speculation: i32 {
+            default: -1,
+            description: "Measures on a switch between partitions: 1 IBPB, 2 RSB filling, 4 VERW, 8 L1D flush, or a sum; -1 for what the processor needs (default: -1)",
         },
     },
 }

@@ -14,7 +14,9 @@ use crate::{
         ABI_VERSION, MAX_LPS, PAGE_SIZE,
     },
     layout::{Layout, Machine},
+    measures,
     pagetables::{Access, AddressSpace, PageSize, TableMemory},
+    speculation::Choice,
     sys::{
         block::Block,
         cpu, image,
@@ -34,6 +36,7 @@ pub(crate) struct Core {
     /// as CPU, and, from the end, the stack on which it waits for others.
     frames: Block,
     info: CoreInfo,
+    measures: Choice,
 }
 
 impl Core {
@@ -42,6 +45,7 @@ impl Core {
         let image = image::bytes();
         let header = check(image)?;
         let machine = this_machine()?;
+        let measures = measures::choose()?;
         let layout = Layout::new(&header, &machine, pool_factor);
 
         let allocated = inject::step(Step::Block).and_then(|()| Block::new(layout.pages as usize));
@@ -71,6 +75,7 @@ impl Core {
             leave_rip: trampoline::leave_rip(),
             leave_va: frames.va(),
             leave_spa: frames.spa(),
+            measures: measures.taken,
             inject: inject::core(),
         };
         block.write(layout.pool as usize, &info)?;
@@ -81,6 +86,7 @@ impl Core {
             header,
             frames,
             info,
+            measures,
         })
     }
 
@@ -106,6 +112,11 @@ impl Core {
     /// Bytes that the block takes from Linux.
     pub(crate) fn bytes(&self) -> u64 {
         (self.block.len() + self.frames.len()) as u64
+    }
+
+    /// What it does against speculation, and what it would have to.
+    pub(crate) fn measures(&self) -> Choice {
+        self.measures
     }
 
     /// Physical address and size of hvcore's own memory, which the root does not see.

@@ -23,6 +23,30 @@ pub(crate) fn has_vmx() -> bool {
     cpuid(1, 0).ecx & 1 << 5 != 0
 }
 
+/// IA32_ARCH_CAPABILITIES. The caller has seen in CPUID that it exists.
+pub(crate) fn arch_capabilities() -> u64 {
+    // SAFETY: It exists; reading it has no effect.
+    unsafe { rdmsr(0x10a) }
+}
+
+/// # Safety
+///
+/// The MSR exists, and to read it has no effect.
+unsafe fn rdmsr(msr: u32) -> u64 {
+    let (low, high): (u32, u32);
+    // SAFETY: The caller says so.
+    unsafe {
+        asm!(
+            "rdmsr",
+            in("ecx") msr,
+            out("eax") low,
+            out("edx") high,
+            options(nomem, nostack, preserves_flags),
+        )
+    };
+    u64::from(high) << 32 | u64::from(low)
+}
+
 /// MSRs that exist with VMX (SDM vol. 3, appendix A).
 #[repr(u32)]
 #[derive(Clone, Copy)]
@@ -44,16 +68,6 @@ pub(crate) fn vmx_msr(msr: VmxMsr) -> u64 {
     if !exists {
         return 0;
     }
-    let (low, high): (u32, u32);
     // SAFETY: It exists; reading these has no effect.
-    unsafe {
-        asm!(
-            "rdmsr",
-            in("ecx") msr as u32,
-            out("eax") low,
-            out("edx") high,
-            options(nomem, nostack, preserves_flags),
-        )
-    };
-    u64::from(high) << 32 | u64::from(low)
+    unsafe { rdmsr(msr as u32) }
 }

@@ -29,7 +29,9 @@ pub(crate) struct Info {
     pub(crate) core_spa: u64,
     pub(crate) core_size: u64,
     pub(crate) private_bytes: u64,
-    pub(crate) reserved: [u64; 4],
+    pub(crate) measures: u32,
+    pub(crate) measures_lacking: u32,
+    pub(crate) reserved: [u64; 3],
 }
 
 /// `struct hvmod_lp_info`.

@@ -47,7 +47,8 @@ ABI = [(name, f"./with_hvmod ./{name}")
 
 ALL = [
     Group("root", [("identity", "./identity.sh"), ("load", "./load.sh 20"),
-                   ("hotplug", "./hotplug.sh")], needs=WITH_HVCTL),
+                   ("hotplug", "./hotplug.sh"), ("speculation", "./speculation.sh")],
+          needs=WITH_HVCTL),
     Group("root-1lp", [("identity", "./identity.sh"), ("load", "./load.sh 3")], cpus=1, needs=WITH_HVCTL),
     Group("refusals", [("second", "./second_load.sh"), ("kvm", "./kvm_holds_vmx.sh")], needs=WITH_HVCTL),
     Group("no-vmx", [("no_vmx", "./no_vmx.sh")], machine="qemu", needs=WITH_HVCTL),

@@ -139,6 +139,10 @@ struct Report {
     deposited_bytes: u64,
     shared_bytes: u64,
     private_bytes: u64,
+    /// Against speculation, on a switch between partitions.
+    measures: Vec<&'static str>,
+    /// Those that the processor needs, and are not taken.
+    measures_lacking: Vec<&'static str>,
     lps: Vec<Lp>,
     partitions: Vec<Partition>,
     root_exits: Vec<Exits>,
@@ -233,6 +237,8 @@ fn report(
         deposited_bytes: info.deposited_bytes,
         shared_bytes: info.shared_bytes,
         private_bytes: info.private_bytes,
+        measures: hvmod_ioctls::measure_names(info.measures),
+        measures_lacking: hvmod_ioctls::measure_names(info.measures_lacking),
         agreed: lps.len() == info.lps as usize && lps.iter().all(agrees),
         lps,
         partitions: partitions
@@ -288,6 +294,21 @@ fn list(text: &mut String, title: &str, exits: &[Exits]) {
 }
 
 impl Report {
+    fn speculation(&self) -> String {
+        let list = |names: &[&str]| match names {
+            [] => "nothing".into(),
+            names => names.join(", "),
+        };
+        let lacking = match self.measures_lacking.as_slice() {
+            [] => String::new(),
+            names => format!("; the processor needs {} too", list(names)),
+        };
+        format!(
+            "speculation: a switch between partitions does {}{lacking}",
+            list(&self.measures)
+        )
+    }
+
     fn text(&self) -> String {
         let mut text = String::new();
         let khz = self.tsc_khz;
@@ -316,6 +337,7 @@ impl Report {
             size(self.shared_bytes),
             size(self.private_bytes)
         );
+        let _ = writeln!(text, "{}", self.speculation());
         let _ = writeln!(text, "logical processors:");
         for lp in &self.lps {
             let cpuid = match lp.cpuid {
@@ -465,6 +487,26 @@ mod tests {
         assert!(text.contains("hvcore died"), "{text}");
         let text = report(&info(), &[lp(0), lp(1)], &[], Answer::Root).text();
         assert!(!text.contains("died"), "{text}");
+    }
+
+    #[test]
+    fn measures_against_speculation_are_told() {
+        let text = |measures, measures_lacking| {
+            let info = Info {
+                measures,
+                measures_lacking,
+                ..info()
+            };
+            let text = report(&info, &[lp(0), lp(1)], &[], Answer::Root).text();
+            let line = text.lines().find(|line| line.starts_with("speculation: "));
+            line.unwrap().to_owned()
+        };
+        let begin = "speculation: a switch between partitions does";
+        assert_eq!(text(0, 0), format!("{begin} nothing"));
+        assert_eq!(
+            text(0b0111, 0b1000),
+            format!("{begin} IBPB, RSB filling, VERW; the processor needs L1D flush too")
+        );
     }
 
     #[test]

@@ -54,7 +54,11 @@ pub struct Info {
     pub core_size: u64,
     /// Memory that children have for themselves.
     pub private_bytes: u64,
-    pub reserved: [u64; 4],
+    /// [`measures`](crate::measures) taken on a switch between partitions.
+    pub measures: u32,
+    /// Those that the processor needs, and are not taken.
+    pub measures_lacking: u32,
+    pub reserved: [u64; 3],
 }
 
 /// One logical processor.
@@ -333,6 +337,8 @@ mod tests {
             core_spa,
             core_size,
             private_bytes,
+            measures,
+            measures_lacking,
             reserved
         );
         layout!(
@@ -414,6 +420,10 @@ mod tests {
         constant("HVMOD_CAP_LOG", CAP_LOG);
         constant("HVMOD_CAP_CHILDREN", CAP_CHILDREN);
         constant("HVMOD_CAP_VP_INFO", CAP_VP_INFO);
+        constant("HVMOD_MEASURE_IBPB", hvabi::boot::measures::IBPB);
+        constant("HVMOD_MEASURE_RSB_FILL", hvabi::boot::measures::RSB_FILL);
+        constant("HVMOD_MEASURE_VERW", hvabi::boot::measures::VERW);
+        constant("HVMOD_MEASURE_L1D_FLUSH", hvabi::boot::measures::L1D_FLUSH);
         constant("HVMOD_VP_STOPPED", vp_state::STOPPED.into());
         constant("HVMOD_VP_RUNNING", vp_state::RUNNING.into());
         constant("HVMOD_VP_READY", vp_state::READY.into());

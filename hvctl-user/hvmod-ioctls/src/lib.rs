@@ -5,6 +5,7 @@
 mod abi;
 mod client;
 mod exit_reason;
+mod measure;
 mod root;
 
 pub use abi::{
@@ -14,4 +15,6 @@ pub use abi::{
 };
 pub use client::{Client, Records, set_private_memory};
 pub use exit_reason::name as exit_reason;
+pub use hvabi::boot::measures;
+pub use measure::names as measure_names;
 pub use root::{Signature, lp_here, signature_here};

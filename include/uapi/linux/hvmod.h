@@ -32,6 +32,12 @@ struct hvmod_caps {
 	__u64 reserved[3];
 };
 
+/* Against speculation; also bits of the module parameter "speculation". */
+#define HVMOD_MEASURE_IBPB	(1U << 0)
+#define HVMOD_MEASURE_RSB_FILL	(1U << 1)
+#define HVMOD_MEASURE_VERW	(1U << 2)
+#define HVMOD_MEASURE_L1D_FLUSH	(1U << 3)
+
 struct hvmod_info {
 	__u32 abi;		/* out: version of the interface between hvmod and hvcore */
 	__u32 lps;		/* out: LPs in the root partition */
@@ -45,7 +51,9 @@ struct hvmod_info {
 	__u64 core_spa;		/* out: physical address of hvcore's own memory, hidden from Linux */
 	__u64 core_size;	/* out: and its size in bytes; deposits lie elsewhere */
 	__u64 private_bytes;	/* out: memory that children have for themselves */
-	__u64 reserved[4];
+	__u32 measures;		/* out: HVMOD_MEASURE_* taken on a switch between partitions */
+	__u32 measures_lacking;	/* out: those that the processor needs, and are not taken */
+	__u64 reserved[3];
 };
 
 struct hvmod_lp_info {

@@ -142,8 +142,24 @@ pub struct CoreInfo {
     /// Root memory, physically contiguous.
     pub leave_va: u64,
     pub leave_spa: u64,
+    /// What a switch between partitions does against speculation: [`measures`].
+    pub measures: u64,
     /// For images that are built to test hvcore's death (`INJECT=1`); others ignore it.
     pub inject: u64,
+}
+
+/// What keeps a partition from learning by speculation what another did on the same LP.
+pub mod measures {
+    /// IA32_PRED_CMD.IBPB: predictions of indirect branches are forgotten.
+    pub const IBPB: u64 = 1 << 0;
+    /// The return stack buffer is filled.
+    pub const RSB_FILL: u64 = 1 << 1;
+    /// VERW clears buffers of loads, stores and fills, and register files.
+    pub const VERW: u64 = 1 << 2;
+    /// IA32_FLUSH_CMD.L1D_FLUSH: the data cache is emptied.
+    pub const L1D_FLUSH: u64 = 1 << 3;
+    /// All of them.
+    pub const ALL: u64 = IBPB | RSB_FILL | VERW | L1D_FLUSH;
 }
 
 /// Operand of LGDT and LIDT.

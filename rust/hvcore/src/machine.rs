@@ -178,7 +178,7 @@ pub fn init(info: &CoreInfo, caps: &Caps, root_cr4: u64) -> Result<(), NoRoom> {
     CONFIG.set(Config {
         info: *info,
         caps: *caps,
-        present: Present::detect(root_cr4),
+        present: Present::detect(root_cr4, info.measures),
         eptp: memory.eptp(),
         root_msrs,
         child_msrs,

@@ -109,6 +109,7 @@ impl<'a> Stage<'a> {
             leave_rip: 0,
             leave_va: 0,
             leave_spa: 0,
+            measures: hvabi::boot::measures::ALL,
             inject: 0,
         };
         machine::forget();

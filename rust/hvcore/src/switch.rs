@@ -4,11 +4,13 @@
 //! and a child, and not on exits that hvcore handles itself.
 
 use crate::arch::insn::{self, rdmsr, wrmsr};
-use crate::arch::msr;
 use crate::arch::xsave::Area;
+use crate::arch::{msr, predictors, tables};
+use hvabi::boot::measures;
 use hvabi::state::Syscall;
 
-/// Which of the optional registers this processor has, and the root has switched on.
+/// Which of the optional registers this processor has, and the root has switched on; and what a
+/// switch does against speculation.
 #[derive(Clone, Copy, Debug)]
 pub struct Present {
     pub tsc_aux: bool,
@@ -16,19 +18,46 @@ pub struct Present {
     pub xcr0: bool,
     pub xss: bool,
     pub pkru: bool,
+    pub measures: u64,
 }
 
 impl Present {
-    pub fn detect(root_cr4: u64) -> Self {
+    /// `wanted` [`measures`] are taken, where the processor has the registers for them.
+    pub fn detect(root_cr4: u64, wanted: u64) -> Self {
         const OSXSAVE: u64 = 1 << 18;
         const CR4_PKE: u64 = 1 << 22;
         let leaf7 = insn::cpuid(7, 0);
+        let has_ibpb = leaf7[3] >> 26 & 1 != 0;
+        let has_flush = leaf7[3] >> 28 & 1 != 0;
+        let without = |measure, has: bool| if has { 0 } else { measure };
         Self {
             tsc_aux: insn::cpuid(0x8000_0001, 0)[3] & 1 << 27 != 0,
-            spec_ctrl: leaf7[3] & 1 << 26 != 0,
+            spec_ctrl: has_ibpb,
             xcr0: root_cr4 & OSXSAVE != 0,
             xss: insn::cpuid(0xd, 1)[0] & 1 << 3 != 0,
             pkru: root_cr4 & CR4_PKE != 0,
+            measures: wanted
+                & !without(measures::IBPB, has_ibpb)
+                & !without(measures::L1D_FLUSH, has_flush),
+        }
+    }
+
+    /// What the processor learned and kept of one partition is not for the next. On the way to
+    /// either side, since the root is a partition too. What hvcore itself touches between this and
+    /// the entry is its own, and that side's.
+    fn forget(self) {
+        const ONCE: u64 = 1;
+        if self.measures & measures::IBPB != 0 {
+            wrmsr(msr::PRED_CMD, ONCE);
+        }
+        if self.measures & measures::L1D_FLUSH != 0 {
+            wrmsr(msr::FLUSH_CMD, ONCE);
+        }
+        if self.measures & measures::VERW != 0 {
+            predictors::verw(tables::DATA);
+        }
+        if self.measures & measures::RSB_FILL != 0 {
+            predictors::fill_return_stack();
         }
     }
 }
@@ -136,6 +165,7 @@ impl Parked {
             ..values
         };
         child.replace(&live);
+        present.forget();
         Self { present, values }
     }
 
@@ -149,6 +179,7 @@ impl Parked {
             live.xcr0 = offered;
         }
         self.values.replace(&live);
+        self.present.forget();
         child
     }
 

@@ -18,6 +18,7 @@ pub mod insn;
 pub mod lock;
 pub mod lp;
 pub mod msr;
+pub mod predictors;
 pub mod public;
 pub mod root_memory;
 pub mod tables;
