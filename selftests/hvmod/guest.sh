@@ -88,17 +88,14 @@ joined() {
 	guest_out=$alone
 }
 
-# All threads of each guest go to one LP and those of the other to the other, and a moment later
-# they change.
+# All threads of both guests go to one LP, and a moment later to the other. The other has room
+# for the root's work meanwhile.
 drive() {
-	lp=1
 	while :; do
-		lp=$((3 - lp))
-		for pid in $(pidof hvctl); do
-			taskset -ap $lp "$pid" >/dev/null 2>&1
-			lp=$((3 - lp))
+		for lp in 1 2; do
+			for pid in $(pidof hvctl); do taskset -ap $lp "$pid" >/dev/null 2>&1; done
+			usleep 100000
 		done
-		usleep 100000
 	done
 }
 
