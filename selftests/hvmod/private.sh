@@ -86,6 +86,41 @@ for way in write vwrite; do
 done
 check "attack: writes are counted" [ "$(sum denied)" -ge $((writes + 2)) ]
 check "attack: and logged" sh -c "./hvctl log | grep -q 'denied: write of the root to $victim\|denied: write of the root to $(printf '0x%x' $((victim + 64)))'"
+# By hypercalls, with a partition of the attacker's that lacks nothing.
+status_of() { said=$(command "$*"); echo "${said%% *}"; }
+sync_all() { for lp in 0 1; do taskset -c $lp sh -c "echo vmcall 0 >$attack"; done; }
+own=$(($(command own)))
+thief=$(command "vmcall 4")
+thief=${thief#0 }
+thief=${thief%% *}
+n=0
+while [ $n -lt 12 ]; do
+	command "write $((own + 8 * n)) $((own + 4096 * (n + 1)))" >/dev/null
+	n=$((n + 1))
+done
+check "attack: a partition of the attacker's, with memory for tables" \
+	[ "$(status_of vmcall 2 "$thief" $own 12)" = 0 ]
+sync_all
+check "attack: a list that names the guest's memory" [ "$(command "write $own $((victim))")" = ok ]
+check "attack: it cannot be deposited" [ "$(status_of vmcall 2 "$thief" $own 1)" = 8 ]
+check "attack: it cannot be mapped into another partition" [ "$(status_of vmcall 6 "$thief" 0 $own 1 3)" = 8 ]
+check "attack: nor as private memory" [ "$(status_of vmcall 6 "$thief" 0 $own 1 11)" = 8 ]
+# Elsewhere: at 0 there are tables by now.
+check "attack: nor as a large page" [ "$(status_of vmcall 6 "$thief" 0x40000000 $own 1 7)" = 8 ]
+check "attack: it is no list" [ "$(status_of vmcall 2 "$thief" $((victim)) 1)" = 2 ]
+check "attack: it is no VP's page" [ "$(status_of vmcall 8 "$thief" 0 $((victim)))" = 8 ]
+# The attacker's own page, to see that these calls can succeed at all.
+command "write $own $((own + 4096 * 15))" >/dev/null
+check "attack: what is the attacker's own can be mapped" [ "$(status_of vmcall 6 "$thief" 0 $own 1 3)" = 0 ]
+check "attack: the partition goes" [ "$(status_of vmcall 5 "$thief")" = 0 ]
+sync_all
+n=0
+until said=$(command "vmcall 3 $thief $own 12") && [ "$said" = "0 0 0" ] || [ $n -gt 20 ]; do
+	sync_all
+	n=$((n + 1))
+done
+check "attack: and gives back what it had" [ "$said" = "0 0 0" ]
+sync_all
 check "attack: the guest was still running" kill -0 $pid
 ends "the stock kernel runs in private memory and powers off" 0
 check "what was private can be written again" [ "$(command "victim $core $size")" = none ]
