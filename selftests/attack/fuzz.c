@@ -138,7 +138,6 @@ static void once(struct worker *w)
 		break;
 	case CALL_VP_CREATE:
 	case CALL_VP_RUN:
-	case CALL_VP_KICK:
 		a[1] = below(w, 8) ? below(w, 2) : odd(w);
 		a[2] = victim(w);
 		break;

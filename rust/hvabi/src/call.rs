@@ -73,11 +73,8 @@ pub enum Call {
     /// The same, hvcore reads the page. All or nothing; RDX tells the bit of the group at fault.
     VpSet = 11,
     /// (partition, [`Interrupt`](interrupt) word, destination): asserts an interrupt. RDX is the
-    /// set of VPs that it was delivered to: those that run must be kicked, those that wait woken.
+    /// set of VPs that it was delivered to: those that run must be interrupted, those that wait woken.
     AssertInterrupt = 12,
-    /// (partition, index): makes a VP that runs on another LP return soon; the root still has to
-    /// send that LP an interrupt. RDX is the LP's index, or `u64::MAX` if it does not run.
-    VpKick = 13,
     /// (partition, or 0 for hvcore's own): RDX is the number of free pages in the pool, R8 of those
     /// that wait for [`Call::Sync`].
     PoolInfo = 14,

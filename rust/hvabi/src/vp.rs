@@ -19,7 +19,7 @@ pub mod gpr {
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitKind {
-    /// A physical interrupt or NMI for the root, or a kick: nothing to do for the child.
+    /// A physical interrupt or NMI for the root: nothing to do for the child.
     Interrupted = 0,
     /// HLT with nothing to deliver. RIP is behind the HLT. Wait for an interrupt to be asserted,
     /// or until the TSC reaches [`RunPage::wake_tsc`], then run again.
@@ -103,7 +103,7 @@ pub struct RunPage {
     pub rip: u64,
     pub rflags: u64,
     /// Written at every return: the VPs that this one sent interrupts to during the run. Those
-    /// that run must be kicked, those that wait woken.
+    /// that run must be interrupted, those that wait woken.
     pub wake: u64,
     /// What the root wants: see [`orders`].
     pub orders: u64,

@@ -20,7 +20,6 @@ use crate::root;
 use crate::switch::Parked;
 use crate::vp::{self, State, Vp};
 use core::mem::offset_of;
-use core::sync::atomic::Ordering;
 use hvabi::stats::EXIT_REASONS;
 use hvabi::vp::gpr::RSP;
 use hvabi::vp::{orders, ExitKind, RunPage};
@@ -53,12 +52,10 @@ pub struct Run<'a> {
 pub fn run(lp: &mut Lp, number: u64, index: u64) -> Answer<u64> {
     let (vp, vp_count, private) = vp::find_to_run(number, index)?;
     let mut state = vp.state()?;
-    vp.set_runs_on(Some(lp.index));
     lp.stats.get().child_runs += 1;
     let page = RunPage::default();
     let mut run = Run { vp: &vp, state: &mut state, number, vp_count, private, page };
     let init = switch_and_run(lp, &mut run);
-    vp.set_runs_on(None);
     if init {
         // INIT for this LP came while the child ran; it is the root's.
         root::init(lp);
@@ -126,9 +123,6 @@ fn run_loop(lp: &mut Lp, run: &mut Run<'_>, init: &mut bool) -> ExitKind {
     let mut launched = false;
     let mut look = true;
     loop {
-        if run.vp.kicked.load(Ordering::Relaxed) && run.vp.kicked.swap(false, Ordering::SeqCst) {
-            return ExitKind::Interrupted;
-        }
         if look || run.vp.posted.any() {
             if let Some(kind) = interrupt::prepare(run) {
                 return kind;

@@ -39,7 +39,10 @@ pub fn handle(lp: &mut Lp, run: &mut Run<'_>, exit: u32) -> Next {
             Next::Look
         }
         Answer::Port => port(run),
-        Answer::Memory => memory(run),
+        Answer::Memory => {
+            inject!(lp.index, ChildMemory);
+            memory(run)
+        }
         Answer::ApicWrite => {
             let offset = vmcs::EXIT_QUALIFICATION.read() as u16;
             let effect = run.state.apic.written(offset, insn::rdtsc());
@@ -47,7 +50,7 @@ pub fn handle(lp: &mut Lp, run: &mut Run<'_>, exit: u32) -> Next {
         }
         Answer::ReadMsr => rdmsr(run),
         Answer::WriteMsr => wrmsr(run),
-        Answer::ControlRegister => control_register(run),
+        Answer::ControlRegister => control_register(lp, run),
         Answer::Xsetbv => xsetbv(run),
         Answer::Exception => exception(lp, run),
         Answer::Look => Next::Look,
@@ -68,15 +71,15 @@ pub fn handle(lp: &mut Lp, run: &mut Run<'_>, exit: u32) -> Next {
         Answer::TripleFault => to_root(run, ExitKind::TripleFault),
         Answer::Interrupted => Next::Root(ExitKind::Interrupted),
         // That INIT is the root's: see `child`.
-        Answer::Init | Answer::Unexpected => unexpected(run),
+        Answer::Init | Answer::Unexpected => unexpected(lp, run),
     }
 }
 
 /// An exit that cannot be: the partition ends with it, and nothing else does.
 #[cold]
-fn unexpected(run: &mut Run<'_>) -> Next {
+fn unexpected(lp: &Lp, run: &mut Run<'_>) -> Next {
     public::log(
-        run.vp.runs_on().unwrap_or(0),
+        lp.index,
         Level::Error,
         format_args!(
             "partition {} VP {} is stopped: exit {} at {:#x}, qualification {:#x}",
@@ -167,7 +170,6 @@ fn port(run: &mut Run<'_>) -> Next {
 
 /// An access to a GPA that is not mapped, or not so (SDM vol. 3, table 28-7).
 fn memory(run: &mut Run<'_>) -> Next {
-    inject!(run.vp.runs_on().unwrap_or(0), ChildMemory);
     const NMI_UNBLOCKING: u64 = 1 << 12;
     let qualification = vmcs::EXIT_QUALIFICATION.read();
     if qualification & NMI_UNBLOCKING != 0 && run.state.event.is_none() {
@@ -361,7 +363,7 @@ fn task_priority(run: &mut Run<'_>, qualification: u64) -> Next {
 }
 
 /// MOV to CR0 or CR4 that touches a bit that is not the child's (CLTS and LMSW never do), or CR8.
-fn control_register(run: &mut Run<'_>) -> Next {
+fn control_register(lp: &Lp, run: &mut Run<'_>) -> Next {
     const CR8: u64 = 8;
     let qualification = vmcs::EXIT_QUALIFICATION.read();
     if qualification & 0xf == CR8 {
@@ -371,7 +373,7 @@ fn control_register(run: &mut Run<'_>) -> Next {
     let write = match rules.attempted(&run.state.gpr) {
         Some(Ok(write)) => write,
         Some(Err(Gp)) => return inject(run, Event::GP),
-        None => return unexpected(run),
+        None => return unexpected(lp, run),
     };
     if write.load_pdptes && load_pdptes(run.number, vmcs::GUEST_CR3.read()).is_err() {
         return inject(run, Event::GP);
@@ -466,7 +468,7 @@ fn exception(lp: &mut Lp, run: &mut Run<'_>) -> Next {
             lp.machine_check = true;
             Next::Root(ExitKind::Interrupted)
         }
-        _ => unexpected(run),
+        _ => unexpected(lp, run),
     }
 }
 

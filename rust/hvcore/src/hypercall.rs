@@ -42,7 +42,6 @@ fn call(lp: &mut Lp, number: u64, [a, b, c, d, e]: [u64; 5], second: &mut u64) -
     const VP_GET: u64 = Call::VpGet as u64;
     const VP_SET: u64 = Call::VpSet as u64;
     const ASSERT_INTERRUPT: u64 = Call::AssertInterrupt as u64;
-    const VP_KICK: u64 = Call::VpKick as u64;
     const POOL_INFO: u64 = Call::PoolInfo as u64;
     match number {
         // The way back to the root passes `catch_up`.
@@ -59,7 +58,6 @@ fn call(lp: &mut Lp, number: u64, [a, b, c, d, e]: [u64; 5], second: &mut u64) -
         VP_GET => vp_state::access(lp, false, [a, b, c, d, e]),
         VP_SET => vp_state::access(lp, true, [a, b, c, d, e]),
         ASSERT_INTERRUPT => interrupt::assert(a, b, c),
-        VP_KICK => vp::kick(a, b),
         POOL_INFO => partition::pool_info(a, second),
         #[cfg(hvcore_inject)]
         crate::arch::inject::CALL => {

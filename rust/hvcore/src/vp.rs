@@ -20,7 +20,6 @@ use crate::mem::pool::Pool;
 use crate::partition::{self, Answer, Partition};
 use crate::policy;
 use crate::switch::Switched;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use hvabi::call::Status;
 use hvabi::stats::{VpStats, EXIT_REASONS};
 use hvabi::vp::RunPage;
@@ -42,10 +41,6 @@ pub struct Vp {
     pub child: Child,
     pub index: u32,
     pub posted: Posted,
-    /// The root wants it back.
-    pub kicked: AtomicBool,
-    /// LP that runs it, plus 1.
-    lp: AtomicU32,
     /// Locked while it runs.
     state: SpinLock<State>,
 }
@@ -91,15 +86,6 @@ impl Vp {
     /// The VP's state, if it does not run.
     pub fn state(&self) -> Answer<Guard<'_, State>> {
         self.state.try_lock().ok_or((Status::Busy, 0))
-    }
-
-    /// LP on which it runs.
-    pub fn runs_on(&self) -> Option<u32> {
-        self.lp.load(Ordering::SeqCst).checked_sub(1)
-    }
-
-    pub fn set_runs_on(&self, lp: Option<u32>) {
-        self.lp.store(lp.map_or(0, |lp| lp + 1), Ordering::SeqCst);
     }
 
     /// Frees its pages to the pool; the run page has to be closed by the caller.
@@ -177,14 +163,7 @@ pub fn create(lp: &Lp, number: u64, index: u64, run_spa: u64) -> Answer<u64> {
     posted.publish(state.apic.address());
     vps[index] = Some(Counted::new(
         place,
-        Vp {
-            child,
-            index: index as u32,
-            posted,
-            kicked: AtomicBool::new(false),
-            lp: AtomicU32::new(0),
-            state: SpinLock::new(state),
-        },
+        Vp { child, index: index as u32, posted, state: SpinLock::new(state) },
     ));
     Ok(0)
 }
@@ -212,13 +191,6 @@ fn find_in(partition: &Partition, index: u64) -> Answer<(Counted<Vp>, u32)> {
         .and_then(Option::as_ref)
         .map(|vp| (vp.hold(), partition.vp_count))
         .ok_or((Status::NoVp, 0))
-}
-
-/// [`Call::VpKick`](hvabi::call::Call::VpKick).
-pub fn kick(number: u64, index: u64) -> Answer<u64> {
-    let (vp, _) = find(number, index)?;
-    vp.kicked.store(true, Ordering::SeqCst);
-    Ok(vp.runs_on().map_or(u64::MAX, u64::from))
 }
 
 /// The controls of a child, which do not change but for the interrupt windows.
