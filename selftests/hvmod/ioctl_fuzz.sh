@@ -4,7 +4,7 @@
 # see ioctl_fuzz.c. SEEDS and COUNT choose others.
 . ./tap.sh
 
-count=${COUNT:-10000} seeds=${SEEDS:-1 2}
+count=${COUNT:-4000} seeds=${SEEDS:-1 2}
 [ -z "$SOAK" ] || { count=${COUNT:-100000} seeds=${SEEDS:-$(seq 1 10)}; }
 
 nothing_held() {
