@@ -10,6 +10,8 @@ use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
+const TUN: &str = "/dev/net/tun";
+
 /// Which interface of the root it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attachment {
@@ -97,9 +99,9 @@ impl Tap {
     /// Opens `queues` queues of the interface.
     pub fn open(attachment: &Attachment, queues: u16) -> Result<Vec<Self>, OpenError> {
         let (path, name) = match attachment {
-            Attachment::Tap(name) => ("/dev/net/tun".into(), name.clone()),
+            Attachment::Tap(name) => (TUN.into(), name.clone()),
             // The kernel finds a free number.
-            Attachment::Bridge(_) => ("/dev/net/tun".into(), "hvctl%d".into()),
+            Attachment::Bridge(_) => (TUN.into(), "hvctl%d".into()),
             Attachment::Macvtap(name) => {
                 let index = if_nametoindex(name.as_str())
                     .map_err(|_| OpenError::NoInterface(name.clone()))?;
@@ -133,7 +135,11 @@ impl Tap {
             .map_err(|cause| OpenError::Device {
                 path: path.into(),
                 hint: match cause.kind() {
-                    io::ErrorKind::NotFound => ". 'modprobe tun' makes it",
+                    io::ErrorKind::NotFound if path == TUN => ". 'modprobe tun' makes it",
+                    io::ErrorKind::NotFound => ": the interface is no macvtap",
+                    io::ErrorKind::PermissionDenied => {
+                        ": this user may not; its owner and mode say who may"
+                    }
                     _ => "",
                 },
                 cause,
@@ -256,6 +262,12 @@ mod tests {
             );
         }
         assert!(request("fifteen-letters").is_ok());
+    }
+
+    #[test]
+    fn an_interface_of_another_kind_is_refused() {
+        let error = Tap::open(&Attachment::Macvtap("lo".into()), 1).unwrap_err();
+        assert!(error.to_string().contains("no macvtap"), "{error}");
     }
 
     #[test]
