@@ -39,7 +39,7 @@ boot() {
 # ask MARK COMMAND: what it answers. The shell's echo of the command does not have the mark.
 ask() {
 	echo "echo \"@\"\"$1: \$($2)\"" >&3
-	until_says "@$1: " 600 && sed -n "s/.*@$1: //p" $out | tr -d '\r' | tail -n 1
+	until_says "@$1: " 600 >&2 && sed -n "s/.*@$1: //p" $out | tr -d '\r' | tail -n 1
 }
 
 log_in() {
@@ -47,11 +47,18 @@ log_in() {
 	until_says 'root@guest' 300
 }
 
+# step NAME COMMAND...: as check, but here: what it starts and opens is for the next ones.
+step() {
+	tap_name=$1
+	shift
+	if "$@"; then ok "$tap_name"; else not_ok "$tap_name" "$*"; fi
+}
+
 load_hvmod
 log_mark
-check "a stock Debian 13 boots to its login prompt" boot
+step "a stock Debian 13 boots to its login prompt" boot
 echo "# after $(cut -d ' ' -f 1 /proc/uptime) s of the root's time since it was up"
-check "root logs in" log_in
+step "root logs in" log_in
 state=$(ask state "systemctl is-system-running --wait")
 check "systemctl is-system-running: $state" [ "$state" = running ]
 echo "# kernel $(ask kernel 'uname -r'), root on $(ask root 'findmnt -no SOURCE /')"
@@ -61,8 +68,8 @@ kill -KILL $pid
 wait $pid 2>/dev/null
 exec 3>&-
 
-check "after kill -9 it boots again" boot
-check "root logs in again" log_in
+step "after kill -9 it boots again" boot
+step "root logs in again" log_in
 check "the file is there" [ "$(ask file 'cat /root/file')" = precious ]
 state=$(ask state "systemctl is-system-running --wait")
 check "systemctl is-system-running: $state" [ "$state" = running ]
