@@ -190,7 +190,8 @@ pub struct Run {
 
 /// Ask a guest to power off, as by its power button; end its run if it does not
 ///
-/// Waits until the run has ended.
+/// Waits until the run has ended. The button is pressed again every 15 seconds, for a guest that
+/// did not listen yet.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Exit status: 0 when the guest powered off by itself; 2 when there is no \

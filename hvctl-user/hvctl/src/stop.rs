@@ -3,12 +3,16 @@
 
 use std::io::{ErrorKind, Read};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::control::{self, Reply, Request};
 use crate::{args, status};
+
+/// How long until the button is pressed again. A guest that is still starting hears nothing: a
+/// Debian listens some time after its login prompt. One that is shutting down ignores it.
+const AGAIN: Duration = Duration::from_secs(15);
 
 /// Stops a run; returns the exit status, having said what there is to say.
 pub fn main(args: &args::Stop) -> u8 {
@@ -22,8 +26,7 @@ fn stop(args: &args::Stop) -> Result<u8> {
     let name = &args.name;
     let mut run = control::connect(name)?;
     if !args.force {
-        ask(&mut run, Request::PowerButton)?;
-        if has_ended(&mut run, args.timeout)? {
+        if presses_until_it_ends(&mut run, args.timeout)? {
             return Ok(status::POWER_OFF);
         }
         eprintln!("hvctl: the guest did not power off; its run is ended");
@@ -34,6 +37,18 @@ fn stop(args: &args::Stop) -> Result<u8> {
         return Ok(status::COMMAND);
     }
     bail!("the run {name} does not end: kill its hvctl")
+}
+
+fn presses_until_it_ends(run: &mut UnixStream, limit: Duration) -> Result<bool> {
+    let began = Instant::now();
+    loop {
+        ask(run, Request::PowerButton)?;
+        // No time at all would be no limit to the socket.
+        let left = limit.saturating_sub(began.elapsed());
+        if left.is_zero() || has_ended(run, left.min(AGAIN))? {
+            return Ok(!left.is_zero());
+        }
+    }
 }
 
 fn ask(run: &mut UnixStream, request: Request) -> Result<()> {

@@ -97,7 +97,13 @@ fn answer(mut stream: UnixStream, run: &Run) {
 }
 
 fn obey(request: Request, run: &Run) -> Reply {
-    let machine = run.machine.upgrade().ok_or("it has ended")?;
+    let Some(machine) = run.machine.upgrade() else {
+        return match request {
+            // What was wanted.
+            Request::PowerButton | Request::End => Ok(Answer::default()),
+            Request::Balloon(_) => Err("it has ended".to_owned()),
+        };
+    };
     let mut answer = Answer::default();
     match request {
         Request::PowerButton => {
