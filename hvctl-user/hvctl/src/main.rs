@@ -7,18 +7,19 @@ use std::process::ExitCode;
 use clap::Parser;
 use hvctl::args::{Args, Command};
 use hvctl::{balloon, check, info, log, run, status, stop};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::prelude::*;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            EnvFilter::try_from_env("HVCTL_LOG").unwrap_or_else(|_| EnvFilter::new("warn")),
-        )
-        .with_writer(std::io::stderr)
+    let wanted = std::env::var("HVCTL_LOG").ok();
+    let wanted = wanted.and_then(|text| text.parse().ok());
+    let messages = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
         .with_target(false)
         .without_time()
-        .init();
+        .with_filter(wanted.unwrap_or(Targets::new().with_default(LevelFilter::WARN)));
+    tracing_subscriber::registry().with(messages).init();
     let result = match args.command {
         Command::Check(args) => check::main(&args),
         Command::Info(args) => info::main(&args),
