@@ -89,7 +89,7 @@ ALL = [
     Group("share", [("share", "./share.sh")], root="full", cpus=1, needs=WITH_HVCTL, timeout=600),
     # systemd takes minutes in an emulated machine's guest.
     Group("debian-guest", [("debian", "./debian.sh")], cpus=1, needs=WITH_HVCTL, timeout=1200,
-          guest_disk=True, skip="its first boot was seen to pass, but not yet the whole"),
+          guest_disk=True),
     # As many VPs as LPs, and more.
     Group("guest-smp-1lp", [("guest-smp", "./guest_smp.sh 2:poweroff")], cpus=1, needs=WITH_HVCTL, timeout=900),
     Group("guest-smp", [("guest-smp", "./guest_smp.sh 4:reboot 2:busy")],
