@@ -3,11 +3,8 @@
 
 import concurrent.futures
 import dataclasses
-import os
-import pathlib
 import re
 import shutil
-import subprocess
 import time
 
 from . import host
@@ -55,7 +52,7 @@ def names():
 
 
 def build():
-    """The fuzzer: by this machine's cargo and C++ compiler, or by the lab's."""
+    """The fuzzer, and whether the lab built it: else this machine's cargo and C++ compiler."""
     here = host.cargo_here() and bool(shutil.which("g++") or shutil.which("c++"))
     place = OUT / ("target" if here else "lab")
     # What is set for other builds would take the place of the coverage.
@@ -64,23 +61,22 @@ def build():
     done = host.capture(host.command(not here, *argv), TOP / "rust/fuzz/libfuzzer")
     if done.returncode:
         raise NotBuilt(host.tail(done.stdout))
-    return place / "x86_64-unknown-linux-gnu/release/hvcore-fuzz"
+    return place / "x86_64-unknown-linux-gnu/release/hvcore-fuzz", not here
 
 
-def fuzz(program, target, runs, seed):
-    """Executes `runs` inputs, from those that are kept on."""
+def fuzz(program, target, runs, seed, in_lab=False):
+    """Executes `runs` inputs, from those that are kept on: where the program was built, whose C
+    library it wants."""
     corpus, found = OUT / "corpus" / target, OUT / "found"
     corpus.mkdir(parents=True, exist_ok=True)
     found.mkdir(parents=True, exist_ok=True)
     before = set(found.iterdir())
-    argv = [str(program), f"-runs={runs}", f"-seed={seed}", f"-max_len={LONGEST.get(target, 256)}",
-            "-len_control=20", "-timeout=60", "-print_final_stats=1",
-            f"-artifact_prefix={found}/{target}-", str(corpus), str(SEEDS / target)]
-    environment = dict(os.environ, FUZZ_TARGET=target, RUST_BACKTRACE="0")
+    argv = ["env", f"FUZZ_TARGET={target}", "RUST_BACKTRACE=0", str(program), f"-runs={runs}",
+            f"-seed={seed}", f"-max_len={LONGEST.get(target, 256)}", "-len_control=20",
+            "-timeout=60", "-print_final_stats=1", f"-artifact_prefix={found}/{target}-",
+            str(corpus), str(SEEDS / target)]
     began = time.monotonic()
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, errors="replace", env=environment,
-                          check=False)
+    done = host.capture(host.command(in_lab, *argv), TOP)
     seconds = time.monotonic() - began
     executed, states = EXECUTED.search(done.stdout), STATE.findall(done.stdout)
     covered, kept = map(int, states[-1]) if states else (0, 0)
@@ -100,12 +96,12 @@ def fuzz(program, target, runs, seed):
 
 def run(targets, total, seed, jobs, told):
     """Fuzzes targets, together `total` executions; `told` of each when it ends."""
-    program = build()
+    program, in_lab = build()
     whole = sum(SHARES[target] for target in targets)
     # The longest first.
     order = sorted(targets, key=lambda target: SHARES[target])
     with concurrent.futures.ThreadPoolExecutor(max(jobs, 1)) as pool:
-        waiting = [pool.submit(fuzz, program, target, -(-total * SHARES[target] // whole), seed)
+        waiting = [pool.submit(fuzz, program, target, -(-total * SHARES[target] // whole), seed, in_lab)
                    for target in order]
         outcomes = []
         for done in concurrent.futures.as_completed(waiting):
