@@ -72,12 +72,9 @@ fn switch_and_run(lp: &mut Lp, run: &mut Run<'_>) -> bool {
     }
     if run.state.host != lp.index + 1 {
         lp.write_host_state(config().info.host_cr3);
-        // What the guest invalidated on the LP that it comes from may still be cached here, if it
-        // was here before (SDM vol. 3, 29.4.3.3).
-        insn::invvpid_one(run.state.vpid);
         run.state.host = lp.index + 1;
         // What this LP remembers of the VP is from before the VP ran elsewhere, where alone its
-        // INVLPG and MOV to CR3 took effect since.
+        // INVLPG and MOV to CR3 took effect since (SDM vol. 3, 29.4.3.3).
         insn::invvpid_one(run.state.vpid);
     }
     run.state.gpr = from.read(offset_of!(RunPage, gpr));
