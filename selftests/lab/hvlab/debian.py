@@ -18,6 +18,7 @@ RECIPE = 1
 # The machine's description of the disk is part of its saved state.
 CYLINDERS = 4096
 MODEL = "LABROOT"
+BLOCK = 4096
 
 QEMU = ["qemu-system-x86", "qemu-system-common", "qemu-system-data", "qemu-utils", "seabios"]
 # Name: (what it is for, packages; a slash names another suite of the archive).
@@ -51,41 +52,44 @@ def build(stage, name):
     purpose, packages = ROOTS[name]
     with cache.fresh(final) as scratch:
         tree = scratch / "tree"
-        install(stage, purpose, packages, tree)
+        install(stage, tree, packages, LEFT_OUT, archive.sources_list(), purpose)
         # What tests in shell expect, where Debian itself has nothing of that name.
         (tree / "system/bin").mkdir(parents=True)
         stage.execute(["chroot", tree, "/bin/busybox", "--install", "-s", "/system/bin"],
                       "could not install busybox's commands")
         stage.say("making its disk image")
-        make_image(tree, scratch / "root.img")
+        make_image(tree, scratch / "root.img", CYLINDERS * disk.CYLINDER, ["-O", "^has_journal"])
         shutil.rmtree(tree)
 
 
-def install(stage, purpose, packages, tree):
-    """Install a Debian 13 with `packages` into the directory `tree`."""
+def install(stage, tree, packages, left_out, sources, what, more=()):
+    """Install a Debian 13 with `packages` into the directory `tree`, but for `left_out`.
+
+    `sources` says where they are, as apt's sources.list does; `more` is for mmdebstrap.
+    """
     archive.install_on_host(stage, {"mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs"})
-    with tempfile.NamedTemporaryFile("w") as sources:
-        sources.write(archive.sources_list())
-        sources.flush()
-        stage.say(f"installing {purpose}")
+    with tempfile.NamedTemporaryFile("w") as listed:
+        listed.write(sources)
+        listed.flush()
+        stage.say(f"installing {what}")
         stage.execute(
             ["mmdebstrap", "--mode=root", "--variant=minbase",
              '--aptopt=APT::Install-Recommends "false"',
-             *(f"--dpkgopt=path-exclude={path}" for path in LEFT_OUT),
+             *(f"--dpkgopt=path-exclude={path}" for path in left_out),
              *(f"--aptopt={setting}" for setting in archive.proxies()),
-             "--include=" + ",".join(packages), archive.SUITE, tree, sources.name],
-            "could not install a Debian 13 from this machine's mirror")
+             "--include=" + ",".join(packages), *more, archive.SUITE, tree, listed.name],
+            f"could not install {what} from this machine's mirror")
 
 
-def make_image(tree, path, size=CYLINDERS * disk.CYLINDER):
-    """An ext4 file system with the files of `tree`, made without mounting anything."""
+def make_image(tree, path, size, options=()):
+    """An ext4 file system of `size` bytes with the files of `tree`, made without mounting any."""
     made = subprocess.run(
-        ["mke2fs", "-q", "-F", "-t", "ext4", "-O", "^has_journal", "-b", "4096", "-m", "0",
-         "-E", "root_owner=0:0", "-d", tree, path, str(size // 4096)],
+        ["mke2fs", "-q", "-F", "-t", "ext4", "-b", str(BLOCK), "-m", "0", *options,
+         "-E", "root_owner=0:0", "-d", tree, path, str(size // BLOCK)],
         capture_output=True, text=True, check=False,
         env=dict(os.environ, PATH=os.environ.get("PATH", "") + ":/usr/sbin:/sbin"))
     if made.returncode:
-        raise LabError(f"could not make the disk image: {made.stderr.strip()}")
+        raise LabError(f"could not make the disk image {path}: {made.stderr.strip()}")
     os.truncate(path, size)
 
 

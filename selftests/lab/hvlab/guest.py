@@ -5,13 +5,9 @@ It is built when somebody first asks for it, and there is nothing of ours on it 
 password that is none.
 """
 
-import os
-import pathlib
 import shutil
-import subprocess
-import tempfile
 
-from . import archive, cache
+from . import archive, cache, debian
 from .cache import LabError
 
 RECIPE = 1
@@ -45,12 +41,7 @@ def build(stage):
     final = directory()
     if final.is_dir():
         return final
-    archive.install_on_host(stage, {"mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs"})
-    with cache.fresh(final) as scratch, tempfile.NamedTemporaryFile("w") as sources:
-        sources.write("\n".join(line for line in archive.sources_list().splitlines()
-                                if "backports" not in line) + "\n")
-        sources.flush()
-        stage.say("installing a Debian 13 with systemd and its kernel")
+    with cache.fresh(final) as scratch:
         tree = scratch / "tree"
         settings = [
             'mkdir -p "$1/etc/initramfs-tools/conf.d" "$1/usr/share/initramfs-tools/modules.d"',
@@ -58,16 +49,12 @@ def build(stage):
             'echo MODULES=list >"$1/etc/initramfs-tools/conf.d/lab"',
             f'printf "%s\\n" {INITRD_MODULES} >"$1/usr/share/initramfs-tools/modules.d/lab"',
         ]
-        stage.execute(
-            ["mmdebstrap", "--mode=root", "--variant=minbase",
-             '--aptopt=APT::Install-Recommends "false"',
-             *(f"--dpkgopt=path-exclude={path}" for path in LEFT_OUT),
-             *(f"--aptopt={setting}" for setting in archive.proxies()),
-             "--include=" + ",".join(PACKAGES),
-             *(f"--essential-hook={setting}" for setting in settings),
-             '--customize-hook=chroot "$1" passwd -d root',
-             archive.SUITE, tree, sources.name],
-            "could not install a Debian 13 with systemd from this machine's mirror")
+        sources = "".join(line + "\n" for line in archive.sources_list().splitlines()
+                          if "backports" not in line)
+        debian.install(stage, tree, PACKAGES, LEFT_OUT, sources,
+                       "a Debian 13 with systemd and its kernel",
+                       [*(f"--essential-hook={setting}" for setting in settings),
+                        '--customize-hook=chroot "$1" passwd -d root'])
         for name, text in FILES.items():
             (tree / name).write_text(text)
         for name, pattern in (("vmlinuz", "vmlinuz-*"), ("initrd.img", "initrd.img-*")):
@@ -76,20 +63,9 @@ def build(stage):
                 raise LabError(f"Debian's kernel package left no {pattern} in /boot")
             shutil.copy(found[-1], scratch / name)
         stage.say("making its disk")
-        make_image(tree, scratch / "guest.img")
+        debian.make_image(tree, scratch / "guest.img", SIZE)
         shutil.rmtree(tree)
     return final
-
-
-def make_image(tree, path):
-    """An ext4 file system with the files of `tree`, made without mounting anything."""
-    made = subprocess.run(
-        ["mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", "-E", "root_owner=0:0",
-         "-d", str(tree), str(path), str(SIZE >> 10)],
-        capture_output=True, text=True, check=False,
-        env=dict(os.environ, PATH=os.environ.get("PATH", "") + ":/usr/sbin:/sbin"))
-    if made.returncode:
-        raise LabError(f"could not make the guest's disk: {made.stderr.strip()}")
 
 
 def main():
