@@ -374,13 +374,8 @@ fn code(
     } else {
         segment.privilege() == requested
     };
-    if segment.is_system() || !segment.is_code() || !allowed {
-        return Err(fault(TASK, selector, 0));
-    }
-    if !segment.is_present() {
-        return Err(fault(NOT_PRESENT, selector, 0));
-    }
-    Ok(segment.accessed())
+    let allowed = allowed && !segment.is_system() && segment.is_code();
+    loaded(segment, allowed, NOT_PRESENT)
 }
 
 fn stack(
@@ -393,16 +388,10 @@ fn stack(
         return Err(fault(TASK, selector, 0));
     }
     let (segment, _) = tables.descriptor(cpu, selector, TASK, 0)?;
-    if !segment.is_writable()
-        || segment.privilege() != privilege
-        || (selector & 3) as u8 != privilege
-    {
-        return Err(fault(TASK, selector, 0));
-    }
-    if !segment.is_present() {
-        return Err(fault(STACK, selector, 0));
-    }
-    Ok(segment.accessed())
+    let allowed = segment.is_writable()
+        && segment.privilege() == privilege
+        && (selector & 3) as u8 == privilege;
+    loaded(segment, allowed, STACK)
 }
 
 fn data(
@@ -419,11 +408,19 @@ fn data(
     }
     let (segment, _) = tables.descriptor(cpu, selector, TASK, 0)?;
     let inner = privilege.max((selector & 3) as u8) > segment.privilege();
-    if segment.is_system() || !segment.is_readable() || (inner && !segment.is_conforming()) {
-        return Err(fault(TASK, selector, 0));
+    let allowed =
+        !segment.is_system() && segment.is_readable() && (!inner || segment.is_conforming());
+    loaded(segment, allowed, NOT_PRESENT)
+}
+
+/// The segment as it is after its loading, if that is allowed; `absent` is the exception of one
+/// that is not present.
+fn loaded(segment: Segment, allowed: bool, absent: u8) -> Result<Segment, Exception> {
+    if !allowed {
+        return Err(fault(TASK, segment.selector, 0));
     }
     if !segment.is_present() {
-        return Err(fault(NOT_PRESENT, selector, 0));
+        return Err(fault(absent, segment.selector, 0));
     }
     Ok(segment.accessed())
 }
