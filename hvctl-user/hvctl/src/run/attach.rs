@@ -207,29 +207,35 @@ mod tests {
     }
 
     struct Bench {
-        machine: Machine,
+        machine: Arc<Machine>,
         drained: EventFd,
         near: File,
-        far: File,
+        far: Option<File>,
+        terminal: bool,
     }
 
     fn bench() -> Bench {
         let drained = EventFd::new(EFD_NONBLOCK).unwrap();
         let (near, far) = nix::unistd::pipe().unwrap();
         Bench {
-            machine: machine(&drained),
+            machine: Arc::new(machine(&drained)),
             drained,
             near: near.into(),
-            far: far.into(),
+            far: Some(far.into()),
+            terminal: true,
         }
     }
 
     impl Bench {
+        fn type_in(&mut self, bytes: &[u8]) {
+            self.far.as_mut().unwrap().write_all(bytes).unwrap();
+        }
+
         fn wait(self, escape: Option<u8>, timeout: Option<Duration>) -> Outcome {
             Attachment {
                 machine: &self.machine,
                 input: Some(self.near),
-                terminal: true,
+                terminal: self.terminal,
                 drained: self.drained,
                 signals: Signals::block().unwrap(),
                 escape,
@@ -243,7 +249,7 @@ mod tests {
     #[test]
     fn the_escape_key_ends_it() {
         let mut bench = bench();
-        bench.far.write_all(b"ls\x1drest").unwrap();
+        bench.type_in(b"ls\x1drest");
         let outcome = bench.wait(Some(0x1d), None);
         assert_eq!(outcome, Outcome::Stopped(Stopper::EscapeKey));
     }
@@ -251,58 +257,32 @@ mod tests {
     #[test]
     fn without_an_escape_key_all_bytes_pass_and_time_ends_it() {
         let mut bench = bench();
-        bench.far.write_all(&[0x1d; 200]).unwrap();
+        bench.type_in(&[0x1d; 200]);
         let outcome = bench.wait(None, Some(Duration::from_millis(20)));
         assert_eq!(outcome, Outcome::Stopped(Stopper::Timeout));
     }
 
     #[test]
     fn the_end_of_the_input_is_not_the_end_of_the_run() {
-        let Bench {
-            machine,
-            drained,
-            near,
-            far,
-        } = bench();
-        drop(far);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                std::thread::sleep(Duration::from_millis(20));
-                machine.ending().end(Outcome::PowerOff);
-            });
-            let attachment = Attachment {
-                machine: &machine,
-                input: Some(near),
-                terminal: false,
-                drained,
-                signals: Signals::block().unwrap(),
-                escape: None,
-                timeout: None,
-            };
-            assert_eq!(attachment.wait().unwrap(), Outcome::PowerOff);
+        let mut bench = bench();
+        bench.far = None;
+        bench.terminal = false;
+        let machine = bench.machine.clone();
+        let guest = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            machine.ending().end(Outcome::PowerOff);
         });
+        assert_eq!(bench.wait(None, None), Outcome::PowerOff);
+        guest.join().unwrap();
     }
 
     #[test]
     fn a_terminal_that_is_gone_ends_it() {
-        let Bench {
-            machine,
-            drained,
-            near,
-            far,
-        } = bench();
-        drop(far);
-        let attachment = Attachment {
-            machine: &machine,
-            input: Some(near),
-            terminal: true,
-            drained,
-            signals: Signals::block().unwrap(),
-            escape: None,
-            timeout: Some(Duration::from_secs(60)),
-        };
+        let mut bench = bench();
+        bench.far = None;
+        let outcome = bench.wait(None, Some(Duration::from_secs(60)));
         let gone = Outcome::Stopped(Stopper::Signal(Signal::SIGHUP as i32));
-        assert_eq!(attachment.wait().unwrap(), gone);
+        assert_eq!(outcome, gone);
     }
 
     #[test]
