@@ -3,17 +3,9 @@
  * The start of payloads in C: from Multiboot's protected mode to 64-bit mode, with the first
  * 4 GiB mapped to themselves, a TSS, and every vector of the IDT leading to trap() in c64.h.
  */
-	.section .multiboot, "ax"
-	.balign	4
-	.long	0x1badb002, 3, -(0x1badb002 + 3)
+#include "start.h"
 
-	.text
-	.code32
-	.globl	_start
-_start:
-	cld
-	mov	$stack_top, %esp
-	mov	%eax, loader_magic
+	multiboot_start
 	mov	%ebx, loader_info
 	mov	$pdpt + 7, %eax
 	mov	%eax, pml4
@@ -31,18 +23,7 @@ _start:
 	add	$0x200000, %eax
 	add	$8, %edi
 	loop	1b
-	mov	%cr4, %eax
-	or	$0x20, %eax
-	mov	%eax, %cr4
-	mov	$pml4, %eax
-	mov	%eax, %cr3
-	mov	$0xc0000080, %ecx
-	rdmsr
-	or	$0x900, %eax
-	wrmsr
-	mov	%cr0, %eax
-	or	$0x80010000, %eax
-	mov	%eax, %cr0
+	long_mode 0x900, 0x80010000
 	lgdt	gdt_register
 	ljmp	$8, $1f
 

@@ -18,18 +18,7 @@ main:
 	add	$0x200000, %eax
 	add	$8, %edi
 	loop	1b
-	mov	%cr4, %eax
-	or	$0x20, %eax
-	mov	%eax, %cr4
-	mov	$pml4, %eax
-	mov	%eax, %cr3
-	mov	$0xc0000080, %ecx
-	rdmsr
-	or	$0x100, %eax
-	wrmsr
-	mov	%cr0, %eax
-	or	$0x80000001, %eax
-	mov	%eax, %cr0
+	long_mode 0x100, 0x80000001
 	ljmp	$24, $long_mode
 
 	.code64

@@ -6,22 +6,14 @@
  * "not ok TEXT" are results.
  */
 
+#include "start.h"
+
 #define COM1		0x3f8
 #define EXIT_PORT	0xf4
 #define LAPIC		0xfee00000
 #define IOAPIC		0xfec00000
 
-	.section .multiboot, "ax"
-	.balign	4
-	.long	0x1badb002, 3, -(0x1badb002 + 3)
-
-	.text
-	.code32
-	.globl	_start
-_start:
-	cld
-	mov	$stack_top, %esp
-	mov	%eax, loader_magic
+	multiboot_start
 	lgdt	gdt_register
 	ljmp	$8, $1f
 1:	mov	$16, %eax
