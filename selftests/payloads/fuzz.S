@@ -287,15 +287,29 @@ t_int3:	int3
 t_ud2:	ud2
 t_far:	ljmp	*far_place
 	ret
+	/* To any segment; once in a few thousand times it is one that can be run. */
 t_iret:	and	$~0x20000, %ebx
 	pushl	%ebx
 	pushl	%esi
-	pushl	%edi
+	pushl	$caught
 	iretl
+	/* Where SYSENTER goes is put right, after what WRMSR may have left; its segment is not. */
 t_sysenter:
+	xor	%edx, %edx
+	mov	$0x175, %ecx
+	mov	stack_here, %eax
+	wrmsr
+	inc	%ecx
+	mov	$caught, %eax
+	wrmsr
 	sysenter
 	ret
+	/* There is no way back from ring 3, so it is to be refused. */
 t_sysexit:
+	mov	$0x174, %ecx
+	xor	%eax, %eax
+	xor	%edx, %edx
+	wrmsr
 	sysexit
 	ret
 t_rsm:	rsm
