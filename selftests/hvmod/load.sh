@@ -5,7 +5,7 @@
 . ./tap.sh
 
 rounds=${1:-20}
-[ -z "$SOAK" ] || rounds=$((rounds * 50))
+[ -z "$SOAK" ] || rounds=$((rounds * 10))
 
 # One round; what went wrong, if anything did.
 round() {
