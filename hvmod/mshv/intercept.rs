@@ -86,6 +86,7 @@ fn add_result(vp: &Vp, mut result: CpuidResult) -> HvResult {
     let offered = native(vp, &mut state, result.leaf, result.subleaf.unwrap_or(0))?;
     result.limit(&offered);
     result.yield_dynamic();
+    result.yield_presence(state.local.features);
     let results = &mut state.cpuid;
     match results.iter().position(|other| result.replaces(other)) {
         Some(index) => results[index] = result,

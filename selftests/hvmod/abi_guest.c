@@ -163,6 +163,11 @@ static void announced(void)
 		  0x06000f8b);
 	guest_cpuid(&p, 1, values);
 	tap(values[2] >> 31, "CPUID says that there is a hypervisor");
+	tap(!hypercall(p.vp, HV_REGISTER_INTERCEPT_RESULT, 0, &(struct hv_cpuid_result){
+		.type = HV_TYPE_CPUID, .eax = 1, .values = { [5] = ~0u } }, sizeof(struct hv_cpuid_result), NULL, 0),
+	    "a VMM that takes its word on that from the root's CPUID");
+	guest_cpuid(&p, 1, values);
+	tap(values[2] >> 31, "does not hide it");
 	guest_cpuid(&p, 0x40000000, values);
 	tap(values[1] == 0x7263694d && values[2] == 0x666f736f && values[3] == 0x76482074,
 	    "it has Hyper-V's name");

@@ -3,6 +3,7 @@
 //! What a VMM has CPUID say: HVCALL_REGISTER_INTERCEPT_RESULT.
 
 use super::hvcall::InputInterceptResult;
+use super::interface;
 use super::processor::{Cpuid, EAX, EBX, ECX, EDX};
 use super::status::{HvResult, HvStatus};
 
@@ -56,6 +57,14 @@ impl CpuidResult {
         }
     }
 
+    /// Leaves to the partition's synthetic features whether there is a hypervisor: QEMU has its word
+    /// on that from CPUID of the root partition, which shows none.
+    pub fn yield_presence(&mut self, features: u64) {
+        if self.leaf == 1 && interface::offered(features) != 0 {
+            self.mask[ECX] &= !HYPERVISOR;
+        }
+    }
+
     /// Takes back what the hypervisor does not virtualize: a VMM can hide a feature, but a guest
     /// that believes in one that is not `offered` would get #UD or #GP for it.
     pub fn limit(&mut self, offered: &Cpuid) {
@@ -92,7 +101,7 @@ impl CpuidResult {
 
 const OSXSAVE: u32 = 1 << 27;
 const OSPKE: u32 = 1 << 4;
-const HYPERVISOR: u32 = 1 << 31;
+const HYPERVISOR: u32 = interface::CPUID_PRESENT;
 const HTT: u32 = 1 << 28;
 /// Bits of leaf 0x80000001 EDX that repeat leaf 1 EDX on some processors.
 const LEGACY_EDX: u32 = 0x0183_f3ff;
