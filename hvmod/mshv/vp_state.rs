@@ -7,7 +7,7 @@ use super::{
     vp::{hv_status, State, Vp},
 };
 use crate::{
-    hvabi::state::{group, StateKind},
+    hvabi::state::StateKind,
     hypercall,
     sys::shared::Shared,
     tlfs::{
@@ -21,9 +21,6 @@ use crate::{
 };
 use core::mem::offset_of;
 use kernel::prelude::*;
-
-/// Bit of IA32_APIC_BASE that says x2APIC.
-const X2APIC: u64 = 1 << 10;
 
 /// Reads (`set` false) or writes state.
 pub(super) fn ioctl(vp: &Vp, arg: usize, set: bool) -> Result<isize> {
@@ -93,22 +90,20 @@ pub(super) fn ioctl(vp: &Vp, arg: usize, set: bool) -> Result<isize> {
     Ok(0)
 }
 
-/// Loads the APIC's page to where the XSAVE area otherwise goes. Gives whether it is an x2APIC.
-fn load_lapic(vp: &Vp, state: &mut State) -> HvResult<bool> {
-    state.load_groups(vp, group::APIC_BASE)?;
+/// Loads the APIC's page to where the XSAVE area otherwise goes.
+fn load_lapic(vp: &Vp, state: &mut State) -> HvResult {
     let spa = state.xsave.spa();
-    hv_status(hypercall::vp_get(vp.partition_id(), vp.index(), StateKind::Apic, spa, 0).0)?;
-    Ok(state.registers.apic_base & X2APIC != 0)
+    hv_status(hypercall::vp_get(vp.partition_id(), vp.index(), StateKind::Apic, spa, 0).0)
 }
 
 fn get_lapic(vp: &Vp, state: &mut State) -> HvResult<LapicState> {
-    let x2apic = load_lapic(vp, state)?;
-    Ok(lapic::from_page(&state.xsave, x2apic))
+    load_lapic(vp, state)?;
+    Ok(lapic::from_page(&state.xsave))
 }
 
 fn set_lapic(vp: &Vp, state: &mut State, lapic: &LapicState) -> HvResult {
-    let x2apic = load_lapic(vp, state)?;
-    lapic::to_page(lapic, &mut state.xsave, x2apic);
+    load_lapic(vp, state)?;
+    lapic::to_page(lapic, &mut state.xsave);
     let spa = state.xsave.spa();
     hv_status(hypercall::vp_set(vp.partition_id(), vp.index(), StateKind::Apic, spa, 0).0)
 }

@@ -264,7 +264,7 @@ static void time_stamps(void)
 static void states(void)
 {
 	struct mshv_get_set_vp_state state = { .buf_sz = PAGE };
-	struct partition p;
+	struct partition p, other;
 	uint8_t *page = some_memory(4 * PAGE);
 
 	partition_open(&p);
@@ -277,6 +277,10 @@ static void states(void)
 		state.buf_sz = PAGE;
 		tap(!ioctl(p.vp, MSHV_SET_VP_STATE, &state), "and set");
 	}
+	other = another_vp(&p, 1);
+	if (tap(!ioctl(other.vp, MSHV_GET_VP_STATE, &state), "that of VP 1"))
+		tap_equal("  APIC ID, as in the register of an xAPIC", *(uint32_t *)page, 1 << 24);
+	close(other.vp);
 	state.type = MSHV_VP_STATE_XSAVE;
 	state.buf_sz = 4 * PAGE;
 	if (tap(!ioctl(p.vp, MSHV_GET_VP_STATE, &state), "the vector state can be got")) {

@@ -67,9 +67,9 @@ const LAPIC_WORDS: usize = core::mem::size_of::<LapicState>() / 4;
 
 /// The state that a register page holds.
 ///
-/// The register page keeps the APIC ID in bits 24 to 31 in xAPIC mode, and in all bits in x2APIC
-/// mode; the TLFS always wants the number.
-pub fn from_page(page: &[u8; PAGE_SIZE], x2apic: bool) -> LapicState {
+/// Each word is as in the register, the APIC ID too: in bits 24 to 31 in xAPIC mode, and in all bits
+/// in x2APIC mode.
+pub fn from_page(page: &[u8; PAGE_SIZE]) -> LapicState {
     let mut state = pod::zeroed::<LapicState>();
     for (word, offset) in pod::bytes_of_mut(&mut state)
         .chunks_exact_mut(4)
@@ -77,19 +77,13 @@ pub fn from_page(page: &[u8; PAGE_SIZE], x2apic: bool) -> LapicState {
     {
         word.copy_from_slice(&page[usize::from(offset)..usize::from(offset) + 4]);
     }
-    if !x2apic {
-        state.apic_id >>= 24;
-    }
     state
 }
 
 /// Writes `state` to a register page; what the state does not hold (TPR, PPR) stays.
-pub fn to_page(state: &LapicState, page: &mut [u8; PAGE_SIZE], x2apic: bool) {
+pub fn to_page(state: &LapicState, page: &mut [u8; PAGE_SIZE]) {
     let mut state = *state;
     state.apic_error_status = state.apic_esr;
-    if !x2apic {
-        state.apic_id <<= 24;
-    }
     for (word, offset) in pod::bytes_of(&state).chunks_exact(4).zip(OFFSETS) {
         page[usize::from(offset)..usize::from(offset) + 4].copy_from_slice(word);
     }
