@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     hvabi::{state::group, MAX_VPS},
+    hypercall,
     tlfs::status::HvResult,
 };
 use kernel::sync::atomic::Relaxed;
@@ -41,6 +42,20 @@ impl State {
         if self.frozen.is_some() {
             self.stop_clock();
         }
+    }
+
+    /// The TSC was `before`, and the program is about to set another. If it is of another time, a
+    /// guest is restored: what its timer waited for has no meaning there, and it fires.
+    pub(super) fn move_time(&mut self, before: u64) {
+        let moved = self.registers.tsc.wrapping_sub(before) as i64;
+        if moved.unsigned_abs() >= hypercall::tsc_khz() * 1000 {
+            self.expire_deadline();
+        }
+    }
+
+    /// Has a local APIC's timer that waits for a deadline fire: it has come.
+    pub(super) fn expire_deadline(&mut self) {
+        self.registers.tsc_deadline = self.registers.tsc.max(1);
     }
 }
 

@@ -227,8 +227,13 @@ fn set_all(
     state
         .load(vp, needs)
         .map_err(|status| (range.start, status))?;
-    let written =
-        apply(state, range.clone(), assoc).and_then(|()| store(vp, state, range, needs, assoc));
+    let tsc = state.registers.tsc;
+    let written = apply(state, range.clone(), assoc).and_then(|()| {
+        if needs.groups & group::TIME != 0 {
+            state.move_time(tsc);
+        }
+        store(vp, state, range, needs, assoc)
+    });
     if written.is_err() {
         state.run.gpr = before.gpr;
         state.run.rip = before.rip;

@@ -7,7 +7,7 @@ use super::{
     vp::{hv_status, State, Vp},
 };
 use crate::{
-    hvabi::state::StateKind,
+    hvabi::state::{group, StateKind},
     hypercall,
     sys::shared::Shared,
     tlfs::{
@@ -101,9 +101,24 @@ fn get_lapic(vp: &Vp, state: &mut State) -> HvResult<LapicState> {
     Ok(lapic::from_page(&state.xsave))
 }
 
+/// Sets the state. It does not hold IA32_TSC_DEADLINE: a timer that waits for that goes on to. If it
+/// is not known until when, since the state is that of another VP, it fires now, which costs a
+/// guest one interrupt too many, where none would leave it waiting for ever.
 fn set_lapic(vp: &Vp, state: &mut State, lapic: &LapicState) -> HvResult {
+    state.load_groups(vp, group::TIME)?;
+    let deadline = state.registers.tsc_deadline;
     load_lapic(vp, state)?;
     lapic::to_page(lapic, &mut state.xsave);
     let spa = state.xsave.spa();
-    hv_status(hypercall::vp_set(vp.partition_id(), vp.index(), StateKind::Apic, spa, 0).0)
+    hv_status(hypercall::vp_set(vp.partition_id(), vp.index(), StateKind::Apic, spa, 0).0)?;
+    if lapic.has_deadline() {
+        state.load_groups(vp, group::TIME)?;
+        match deadline {
+            0 => state.expire_deadline(),
+            deadline => state.registers.tsc_deadline = deadline,
+        }
+        state.store_groups(vp, group::TIME)?;
+        state.set_clock();
+    }
+    Ok(())
 }

@@ -53,6 +53,27 @@ GUEST_CODE(64, timer,
 	"mov 0x390(%rbp), %eax\n"
 	"outb %al, $0x13\n");
 
+/* The timer by a deadline, in RSI, and the TSC when it has come, in RAX. */
+GUEST_CODE(64, deadline,
+	APIC_ENABLE
+	"movl $0x40041, 0x320(%rbp)\n"
+	"rdtsc\n"
+	"shl $32, %rdx\n"
+	"lea 10000000(%rax, %rdx), %rsi\n"
+	"mov %esi, %eax\n"
+	"mov %rsi, %rdx\n"
+	"shr $32, %rdx\n"
+	"mov $0x6e0, %ecx\n"
+	"wrmsr\n"
+	"outb %al, $0x10\n"
+	"sti\n"
+	"hlt\n"
+	"cli\n"
+	"rdtsc\n"
+	"shl $32, %rdx\n"
+	"or %rdx, %rax\n"
+	"outb %al, $0x11\n");
+
 GUEST_CODE(64, busy, APIC_ENABLE "sti\n" "1: incq 0x4008\n" "jmp 1b\n");
 GUEST_CODE(64, sleeps_forever, "cli\n" "hlt\n" "outb %al, $0x14\n");
 
@@ -281,6 +302,61 @@ static void signals(void)
 	partition_close(&p);
 }
 
+/* As run_to(), of a VP that would sleep for long if the test fails. */
+static void run_soon(struct partition *p, const char *name)
+{
+	struct sigaction action = { .sa_handler = nothing }, before;
+
+	sigaction(SIGALRM, &action, &before);
+	alarm(20);
+	run_to(p, HV_MSG_IO_PORT, name);
+	sigaction(SIGALRM, &before, NULL);
+	alarm(300);
+}
+
+static void wait_for_deadline(struct partition *p)
+{
+	begin(p, deadline, deadline_end);
+	set(p, HV_TSC, 1ull << 42);
+	port(p, 0x10, "the timer waits for a deadline");
+	skip_instruction(p);
+}
+
+/* What a VMM sets does not hold IA32_TSC_DEADLINE: the state of a local APIC, and the TSC. */
+static void deadlines(void)
+{
+	struct mshv_get_set_vp_state state = { .buf_sz = PAGE, .type = MSHV_VP_STATE_LAPIC };
+	struct partition p, other;
+
+	state.buf_ptr = (uintptr_t)some_memory(PAGE);
+	wait_for_deadline(&p);
+	tap(!ioctl(p.vp, MSHV_GET_VP_STATE, &state) && !ioctl(p.vp, MSHV_SET_VP_STATE, &state),
+	    "the APIC's state is got and set again");
+	run_soon(&p, "the timer fires all the same");
+	tap(get(&p, HV_RAX) >= get(&p, HV_RSI), "and not before its time");
+	partition_close(&p);
+
+	begin(&other, halts, halts_end);
+	port(&other, 0x10, "another VP");
+	tap(!ioctl(other.vp, MSHV_SET_VP_STATE, &state), "is given that state");
+	skip_instruction(&other);
+	run_soon(&other, "and is not left waiting for a deadline that nobody knows");
+	tap_equal("by one interrupt", *guest_u64(&other, RESULTS), 1);
+	partition_close(&other);
+
+	wait_for_deadline(&p);
+	set(&p, HV_TSC, get(&p, HV_TSC));
+	run_soon(&p, "TSC and deadline, the TSC set as it is: the timer fires");
+	tap(get(&p, HV_RAX) >= get(&p, HV_RSI), "and not before its time");
+	partition_close(&p);
+
+	wait_for_deadline(&p);
+	set(&p, HV_TSC, get(&p, HV_TSC) - (1ull << 40));
+	run_soon(&p, "the TSC set hours back: the timer does not wait for them");
+	tap_equal("it fires once", *guest_u64(&p, RESULTS), 1);
+	partition_close(&p);
+}
+
 int main(void)
 {
 	need_partitions();
@@ -289,6 +365,7 @@ int main(void)
 	level();
 	by_irqfd();
 	apic_timer();
+	deadlines();
 	signals();
 	return tap_finish();
 }

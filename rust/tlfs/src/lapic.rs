@@ -34,6 +34,13 @@ pod_struct! {
     }
 }
 
+impl LapicState {
+    /// Whether the timer waits for IA32_TSC_DEADLINE: that mode, and not masked.
+    pub fn has_deadline(&self) -> bool {
+        self.apic_lvt_timer & 7 << 16 == 2 << 17
+    }
+}
+
 /// Offset in the register page (SDM vol. 3, table 12-1) of each word of [`LapicState`], in order.
 /// `apic_error_status` has no place of its own: it is the ESR too.
 const OFFSETS: [u16; LAPIC_WORDS] = {
