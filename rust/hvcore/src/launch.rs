@@ -11,7 +11,7 @@ use crate::arch::{insn, msr, public, root_memory, tables};
 use crate::death;
 use crate::machine::{self, config};
 use crate::mem::frame::Frame;
-use crate::policy::cr::Policy;
+use crate::policy::{self, cr::Policy};
 use crate::root;
 use hvabi::boot::CoreInfo;
 use hvabi::call::{Missing, Status};
@@ -93,6 +93,10 @@ fn lp_pages(index: u32, revision: u32) -> Option<(LpPages, u64, u64)> {
 }
 
 fn launch(lp: &'static mut Lp) -> ! {
+    if insn::cpuid(7, 0)[1] & policy::cpuid::TRACE != 0 {
+        // It goes past EPT; the root does not switch it on again.
+        insn::wrmsr(msr::RTIT_CTL, 0);
+    }
     lp.stats.get().apic_id = u64::from(insn::cpuid(1, 0)[1] >> 24);
     let cr0 = insn::read_cr0();
     if let Err(failed) = lp::start_vmx(lp) {

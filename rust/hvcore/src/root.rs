@@ -96,7 +96,8 @@ pub fn handle(lp: &mut Lp, exit: u32) {
         reason::CPUID => cpuid(lp),
         reason::VMCALL => vmcall(lp),
         // Only what the root may not have exits.
-        reason::RDMSR | reason::WRMSR => inject(lp, Event::GP),
+        reason::RDMSR => inject(lp, Event::GP),
+        reason::WRMSR => wrmsr(lp),
         reason::XSETBV => xsetbv(lp),
         reason::CR_ACCESS => control_register(lp),
         reason::EPT_VIOLATION => ept_violation(lp),
@@ -187,6 +188,18 @@ fn vmcall(lp: &mut Lp) {
     lp.in_call = true;
     hypercall::dispatch(lp);
     lp.in_call = false;
+}
+
+/// An MSR that is not the root's, or one that is, with a value that the root may not have there.
+fn wrmsr(lp: &mut Lp) {
+    let (msr, value) = (lp.gpr[RCX] as u32, lp.gpr[RAX] & 0xffff_ffff | lp.gpr[RDX] << 32);
+    let may = policy::msr::root_may_write(msr, value, || insn::rdmsr(msr));
+    // The processor may refuse it still.
+    if may && insn::wrmsr_checked(msr, value) {
+        event::skip_instruction();
+    } else {
+        inject(lp, Event::GP);
+    }
 }
 
 fn xsetbv(lp: &mut Lp) {

@@ -73,6 +73,11 @@ pub mod insn {
         with(|p| p.msrs.insert(index, value));
     }
 
+    pub fn wrmsr_checked(index: u32, value: u64) -> bool {
+        wrmsr(index, value);
+        true
+    }
+
     /// Time goes on by a little each time somebody looks.
     pub fn rdtsc() -> u64 {
         with(|p| {

@@ -38,6 +38,15 @@ pub fn wrmsr(index: u32, value: u64) {
     }
 }
 
+/// Writes an MSR with a value that the processor may refuse: true if it took it. See [`wrmsr`].
+pub fn wrmsr_checked(index: u32, value: u64) -> bool {
+    extern "C" {
+        fn hvcore_wrmsr_checked(index: u32, value: u64) -> u32;
+    }
+    // SAFETY: as in `wrmsr`; `fault` has it return 1 if the instruction is refused.
+    unsafe { hvcore_wrmsr_checked(index, value) == 0 }
+}
+
 /// Reads the time-stamp counter.
 pub fn rdtsc() -> u64 {
     // SAFETY: RDTSC has no effect but its result.

@@ -33,6 +33,8 @@ pub const VMX_PROCBASED2: u32 = 0x48b;
 pub const VMX_EPT_VPID_CAP: u32 = 0x48c;
 /// The TRUE variants of 0x481 to 0x484 are this much higher.
 pub const VMX_TRUE_OFFSET: u32 = 0x48d - 0x481;
+pub const RTIT_CTL: u32 = 0x570;
+pub const TME_ACTIVATE: u32 = 0x982;
 pub const EFER: u32 = 0xc000_0080;
 pub const STAR: u32 = 0xc000_0081;
 pub const LSTAR: u32 = 0xc000_0082;

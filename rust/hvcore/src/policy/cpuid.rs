@@ -12,6 +12,8 @@ const NONE: Regs = [0; 4];
 
 const OSXSAVE: u32 = 1 << 27;
 const OSPKE: u32 = 1 << 4;
+/// Leaf 7 EBX: processor trace, which [`root_may_write`](super::msr::root_may_write) refuses.
+pub const TRACE: u32 = 1 << 25;
 
 /// Bit `bit` of `word` if `on`.
 fn flag(on: bool, bit: u32) -> u32 {
@@ -32,7 +34,10 @@ pub fn root(leaf: u32, subleaf: u32, native: Regs, lp: u32, cr4: u64) -> Regs {
             let kept = ecx & !(1 << 5 | 1 << 6 | OSXSAVE);
             [eax, ebx, kept | flag(cr4 & cr4::OSXSAVE != 0, OSXSAVE), edx]
         }
-        7 if subleaf == 0 => [eax, ebx, ecx & !OSPKE | flag(cr4 & cr4::PKE != 0, OSPKE), edx],
+        7 if subleaf == 0 => {
+            let ecx = ecx & !OSPKE | flag(cr4 & cr4::PKE != 0, OSPKE);
+            [eax, ebx & !TRACE, ecx, edx]
+        }
         hvabi::CPUID_ROOT_BASE => {
             let [ebx, ecx, edx] = hvabi::CPUID_SIGNATURE;
             [hvabi::CPUID_ROOT_LP, ebx, ecx, edx]
@@ -270,7 +275,7 @@ mod tests {
         assert_eq!(one, [u32::MAX, u32::MAX, !(1 << 5 | 1 << 6 | OSXSAVE), u32::MAX]);
         assert_eq!(root(1, 0, NONE, 0, cr4::OSXSAVE), [0, 0, OSXSAVE, 0]);
         assert_eq!(root(7, 0, NONE, 0, cr4::PKE), [0, 0, OSPKE, 0]);
-        assert_eq!(root(7, 0, ALL, 0, 0)[2], !OSPKE);
+        assert_eq!(root(7, 0, ALL, 0, 0)[1..3], [!TRACE, !OSPKE]);
         assert_eq!(root(7, 1, ALL, 0, 0), ALL);
         assert_eq!(root(hvabi::CPUID_ROOT_LP, 9, NONE, 5, 0), [5, hvabi::ABI_VERSION, 0, 0]);
         assert_eq!(root(hvabi::CPUID_ROOT_BASE, 0, NONE, 5, 0)[1].to_le_bytes(), *b"hvmo");

@@ -4,6 +4,7 @@
 
 use super::cpuid::Clock;
 use super::{unless, Gp};
+use crate::arch::msr::RTIT_CTL;
 
 /// Words of an MSR bitmap: a bit set makes the access exit. Four parts of 1 KiB: reads of low MSRs
 /// (0 to 0x1fff), reads of high ones (0xc0000000 to 0xc0001fff), writes of low, writes of high.
@@ -34,18 +35,42 @@ const FEATURE_CONTROL: u32 = 0x3a;
 /// IA32_VMX_BASIC to IA32_VMX_EXIT_CTLS2.
 const VMX: core::ops::RangeInclusive<u32> = 0x480..=0x493;
 
+const APIC_BASE: u32 = 0x1b;
+const MISC_ENABLE: u32 = 0x1a0;
+/// IA32_HW_FEEDBACK_PTR: where the processor writes what it thinks of its cores.
+const HW_FEEDBACK_PTR: u32 = 0x17d0;
+
 /// The root's bitmap: it has every MSR of the machine but those of VMX. IA32_FEATURE_CONTROL can be
 /// read as it is (a root that looks there without CPUID gets what it deserves) but not written.
+/// Writes to those that hvcore itself depends on exit: see [`root_may_write`].
 ///
-/// An MSR access of the root that exits nevertheless, because of this bitmap or because it is
-/// outside the ranges, gets #GP: what a processor without VMX does.
+/// Any other MSR access of the root that exits, because of this bitmap or because it is outside the
+/// ranges, gets #GP: what a processor without VMX does.
 pub fn fill_root(bitmap: &mut Bitmap) {
     bitmap.fill(0);
     for msr in VMX {
         put(bitmap, 0, msr, true);
         put(bitmap, WRITES, msr, true);
     }
-    put(bitmap, WRITES, FEATURE_CONTROL, true);
+    for msr in [FEATURE_CONTROL, APIC_BASE, MISC_ENABLE, RTIT_CTL, HW_FEEDBACK_PTR] {
+        put(bitmap, WRITES, msr, true);
+    }
+}
+
+/// Whether the root may write `value` to an MSR whose writes exit; `now` is what it holds.
+pub fn root_may_write(msr: u32, value: u64, now: impl FnOnce() -> u64) -> bool {
+    /// The limit of CPUID's leaves, and XD disable: hvcore reads CPUID, and its tables have XD.
+    const LIMITS: u64 = 1 << 22 | 1 << 34;
+    const TRACE_ENABLE: u64 = 1;
+    match msr {
+        // Where the APIC's registers are, no LP sees the memory: moved over a page of hvcore, they
+        // would be there in its place.
+        APIC_BASE => (value ^ now()) >> 12 == 0,
+        MISC_ENABLE => value & !now() & LIMITS == 0,
+        // The trace goes to physical addresses, past the root's EPT.
+        RTIT_CTL => value & TRACE_ENABLE == 0,
+        _ => false,
+    }
 }
 
 /// MSRs that a child reads and writes with no exit, because they are switched with the VP (in the
@@ -127,7 +152,7 @@ pub const VARIABLE: usize = 8;
 const MTRRCAP: u64 = VARIABLE as u64 | 1 << 8 | 1 << 10;
 
 /// IA32_MISC_ENABLE: fast strings; no branch trace, no PEBS.
-const MISC_ENABLE: u64 = 1 | 1 << 11 | 1 << 12;
+const MISC_ENABLE_RESET: u64 = 1 | 1 << 11 | 1 << 12;
 
 /// What of it can be switched: fast strings, TM1, EIST, MONITOR, the limit of CPUID, xTPR messages,
 /// XD. The bit is kept and nothing else: what they switch is not there, or stays.
@@ -191,7 +216,7 @@ impl Msr {
         use Stored::*;
         let state = match msr {
             0x10 => return Some(Msr::Tsc),
-            0x1b => return Some(Msr::ApicBase),
+            APIC_BASE => return Some(Msr::ApicBase),
             0x3b => return Some(Msr::TscAdjust),
             0x49 => return Some(Msr::PredCmd),
             0x10b => return Some(Msr::FlushCmd),
@@ -219,7 +244,7 @@ impl Msr {
             // MCG_CAP: no banks. MCG_STATUS.
             0x179 => Constant(0),
             0x17a => Inert(0),
-            0x1a0 => MiscEnable,
+            MISC_ENABLE => MiscEnable,
             0x200..=0x20f => MtrrVariable((msr - 0x200) as u8),
             0x250 => MtrrFixed(0),
             0x258..=0x259 => MtrrFixed((msr - 0x258 + 1) as u8),
@@ -271,7 +296,7 @@ impl State {
     /// After RESET.
     pub const RESET: State = State {
         spec_ctrl: 0,
-        misc_enable: MISC_ENABLE,
+        misc_enable: MISC_ENABLE_RESET,
         mtrr_def_type: 0,
         mtrr_fixed: [0; 11],
         mtrr_variable: [0; 2 * VARIABLE],
@@ -297,7 +322,7 @@ impl State {
             }
             Stored::MiscEnable => {
                 self.misc_enable =
-                    MISC_ENABLE & !MISC_ENABLE_SWITCHES | value & MISC_ENABLE_SWITCHES;
+                    MISC_ENABLE_RESET & !MISC_ENABLE_SWITCHES | value & MISC_ENABLE_SWITCHES;
             }
             Stored::MtrrDefType => {
                 unless(value & !0xcff != 0 || !mtrr_type(value & 0xff))?;
@@ -376,7 +401,33 @@ mod tests {
         for msr in all() {
             let vmx = (0x480..=0x493).contains(&msr);
             assert_eq!(exits(&bitmap, msr, false), vmx, "{msr:#x}");
-            assert_eq!(exits(&bitmap, msr, true), vmx || msr == 0x3a, "{msr:#x}");
+            let looked_at = [0x1b, 0x3a, 0x1a0, 0x570, 0x17d0].contains(&msr);
+            assert_eq!(exits(&bitmap, msr, true), vmx || looked_at, "{msr:#x}");
+        }
+    }
+
+    #[test]
+    fn the_root_does_not_write_what_hvcore_depends_on() {
+        let may = |msr, value, now| root_may_write(msr, value, || now);
+        // The local APIC: its modes, but not its place.
+        let base = 0xfee0_0900;
+        for mode in [0, 0x800, 0xc00] {
+            assert!(may(0x1b, base & !0xc00 | mode, base));
+            for bit in 12..64 {
+                assert!(!may(0x1b, (base & !0xc00 | mode) ^ 1 << bit, base), "bit {bit}");
+            }
+        }
+        // No limit of CPUID, no tables without XD; what is set can be taken away.
+        assert!(may(0x1a0, 0x85_0089, 0x85_0088));
+        for limit in [1 << 22, 1 << 34] {
+            assert!(!may(0x1a0, 1 | limit, 1));
+            assert!(may(0x1a0, 1, 1 | limit) && may(0x1a0, limit, 1 | limit));
+        }
+        // Nothing that the processor itself writes past EPT.
+        assert!(may(0x570, 0, 0) && may(0x570, 0x2508, 0) && !may(0x570, 0x2509, 0));
+        assert!(!may(0x17d0, 0, 0) && !may(0x17d0, 0x1001, 0));
+        for msr in VMX.chain([FEATURE_CONTROL, 0x4000_0000, u32::MAX]) {
+            assert!(!root_may_write(msr, 0, || panic!("{msr:#x} is read")));
         }
     }
 
@@ -455,7 +506,7 @@ mod tests {
             (Err(Gp), Err(Gp), Err(Gp), Err(Gp))
         );
         assert_eq!(w(0x1a0, 0), Ok(()));
-        assert_eq!(state.read(Stored::MiscEnable), Ok(MISC_ENABLE & !1));
+        assert_eq!(state.read(Stored::MiscEnable), Ok(MISC_ENABLE_RESET & !1));
         assert_eq!(write(&mut state, 0x1a0, u64::MAX), Ok(()));
         assert_eq!(state.read(Stored::MiscEnable), Ok(0x4_00c5_1809));
         assert_eq!(state.read(Stored::MtrrVariable(0)), Ok(0x8000_0006));
