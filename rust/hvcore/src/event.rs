@@ -175,7 +175,8 @@ pub fn in_shadow() -> bool {
     vmcs::GUEST_INTERRUPTIBILITY.read() & (blocking::STI | blocking::MOV_SS) != 0
 }
 
-fn leave_shadow() {
+/// Ends that.
+pub fn leave_shadow() {
     if in_shadow() {
         let state = vmcs::GUEST_INTERRUPTIBILITY.read();
         vmcs::GUEST_INTERRUPTIBILITY.write(state & !(blocking::STI | blocking::MOV_SS));

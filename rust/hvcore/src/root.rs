@@ -30,7 +30,7 @@ pub fn run(lp: &mut Lp) -> Failed {
         if !lp.waits_for_sipi && machine::catch_up(lp.index) {
             lp.stats.get().flushes += 1;
         }
-        if lp.machine_check {
+        if lp.machine_check && !lp.waits_for_sipi {
             lp.machine_check = false;
             inject(lp, Event::exception(18));
         }
@@ -116,21 +116,29 @@ pub fn handle(lp: &mut Lp, exit: u32) {
         | reason::INVVPID
         | reason::VMFUNC => inject(lp, Event::UD),
         reason::TRIPLE_FAULT => triple_fault(lp),
-        _ => panic!(
-            "exit {exit} of the root at {:#x}, qualification {:#x}",
-            vmcs::GUEST_RIP.read(),
-            vmcs::EXIT_QUALIFICATION.read()
-        ),
+        // A task switch, which Linux never makes, or an instruction that is newer than hvcore
+        // (SEAMCALL exits from ring 3). Nothing that the root executes may be hvcore's end.
+        _ => {
+            public::log(
+                lp.index,
+                Level::Warning,
+                format_args!("denied: exit {exit} of the root at {:#x}", vmcs::GUEST_RIP.read()),
+            );
+            inject(lp, Event::UD);
+        }
     }
 }
 
-/// Has the next entry deliver an event, unless one is pending already.
+/// Has the next entry deliver an event.
 fn inject(_lp: &mut Lp, event: Event) {
-    event.inject();
+    event.for_mode(vmcs::GUEST_CR0.read()).inject();
 }
 
 /// An NMI arrived in hvcore or in a child: it is the root's.
-fn hand_over_nmi(lp: &mut Lp) {
+pub fn hand_over_nmi(lp: &mut Lp) {
+    if lp.waits_for_sipi {
+        return forget_nmi(lp);
+    }
     let blocked = vmcs::GUEST_INTERRUPTIBILITY.read() & blocking::NMI != 0;
     if Event::is_pending() || blocked {
         // One event an entry. The timer, at zero, brings the LP back before the next instruction.
@@ -146,9 +154,21 @@ fn hand_over_nmi(lp: &mut Lp) {
         return;
     }
     if lp.take_nmi() {
-        lp.stats.get().nmis += 1;
-        Event::NMI.inject();
+        inject_nmi(lp);
     }
+}
+
+fn forget_nmi(lp: &mut Lp) {
+    lp.take_nmi();
+    lp.nmi_later = false;
+}
+
+fn inject_nmi(lp: &mut Lp) {
+    lp.stats.get().nmis += 1;
+    // VM entry delivers none behind MOV SS (SDM vol. 3, 27.3.1.5). In long mode, where the
+    // handler's stack is another, it may come there.
+    event::leave_shadow();
+    Event::NMI.inject();
 }
 
 /// The preemption timer runs only to bring an NMI that could not be injected before.
@@ -161,8 +181,7 @@ fn preempted(lp: &mut Lp) {
     vmcs::PIN_CONTROLS.write(lp.caps.pin.only(0));
     if lp.nmi_later {
         lp.nmi_later = false;
-        lp.stats.get().nmis += 1;
-        Event::NMI.inject();
+        inject_nmi(lp);
     }
 }
 
@@ -298,6 +317,10 @@ fn try_again(lp: &mut Lp, spa: u64, qualification: u64) -> bool {
 pub fn init(lp: &mut Lp) {
     const WAIT_FOR_SIPI: u32 = 3;
     vmcs::GUEST_ACTIVITY.write(WAIT_FOR_SIPI);
+    // VM entry refuses both of these in that state (SDM vol. 3, 27.3.1.5). An NMI that waits ends
+    // with INIT.
+    event::leave_shadow();
+    forget_nmi(lp);
     // No instruction runs in this state, so no translation is used.
     machine::stand_back(lp.index);
     lp.waits_for_sipi = true;

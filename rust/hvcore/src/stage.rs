@@ -331,7 +331,10 @@ impl<'a> Stage<'a> {
 
     /// The root does something that only hvcore may, or looks where it must not.
     fn root_exit(&mut self, index: usize) {
-        const REASONS: [u32; 9] = [
+        const REASONS: [u32; 12] = [
+            reason::INIT,
+            reason::TASK_SWITCH,
+            reason::SEAMCALL,
             reason::CPUID,
             reason::EPT_VIOLATION,
             reason::EPT_VIOLATION,
@@ -342,16 +345,20 @@ impl<'a> Stage<'a> {
             reason::INVD,
             reason::VMXON,
         ];
-        let exit = REASONS[self.below(9) as usize];
+        let exit = REASONS[self.below(12) as usize];
         let hidden = (BLOCK.start + self.below(BLOCK.end - BLOCK.start)) * PAGE_SIZE;
         let spa = [hidden, self.page(), self.odd()][self.below(3) as usize];
         let access = 1 << self.below(3);
         let (register, bit) = ([0, 4][self.below(2) as usize], self.below(32));
         let (value, high) = (self.odd(), self.odd());
+        let (real, nmi) = (self.below(8) == 0, self.below(4) == 0);
+        let blocked = [0, 0, 1, 2, 8][self.below(5) as usize];
         let lp = &mut self.lps[index];
         host::insn::vmptrld(lp.vmcs).expect("VMPTRLD");
         let rules = &machine::config().root_rules;
-        if vmcs::GUEST_CR0.read() == 0 {
+        if real {
+            rules.set_mode(&Mode { cr0: 0x10, ..Mode::default() });
+        } else if vmcs::GUEST_CR0.read() & 1 == 0 {
             rules.set_mode(&Mode {
                 cr0: 0x8005_0033,
                 cr3: 0x1000,
@@ -370,11 +377,27 @@ impl<'a> Stage<'a> {
         vmcs::GUEST_LINEAR_ADDRESS.write(value);
         vmcs::EXIT_LENGTH.write(3);
         vmcs::ENTRY_INFO.write(0);
+        vmcs::GUEST_INTERRUPTIBILITY.write(blocked);
         let denied = lp.stats.get().denied;
         root::handle(lp, exit);
+        if nmi {
+            lp.set_nmi();
+            root::hand_over_nmi(lp);
+        }
 
         let denied = lp.stats.get().denied != denied;
         stage_guest::check_event(vmcs::GUEST_CR0.read());
+        // Nothing is delivered in wait-for-SIPI, and no NMI behind STI and MOV SS (28.3.1.5).
+        const NMI: u32 = 0x8000_0202;
+        const WAIT_FOR_SIPI: u32 = 3;
+        let (info, shadow) = (vmcs::ENTRY_INFO.read(), vmcs::GUEST_INTERRUPTIBILITY.read() & 3);
+        match vmcs::GUEST_ACTIVITY.read() {
+            WAIT_FOR_SIPI => assert_eq!((info >> 31, shadow), (0, 0), "{info:#x}"),
+            _ => assert!(info != NMI || shadow == 0, "an NMI behind {shadow}"),
+        }
+        if exit == reason::INIT {
+            root::handle(lp, reason::SIPI);
+        }
         let (cr0, cr4) = (vmcs::GUEST_CR0.read(), vmcs::GUEST_CR4.read());
         assert_eq!(cr4 & 1 << 13, 1 << 13, "the root took CR4.VMXE away");
         assert_eq!(cr0 & 1 << 5, 1 << 5, "the root took CR0.NE away");

@@ -271,6 +271,10 @@ pub mod reason {
     pub const VMFUNC: u32 = 59;
     pub const ENCLS: u32 = 60;
     pub const PCONFIG: u32 = 65;
+    pub const SEAMCALL: u32 = 76;
+    pub const UWRMSR: u32 = 81;
+    pub const RDMSR_IMMEDIATE: u32 = 84;
+    pub const WRMSR_IMMEDIATE: u32 = 85;
     /// Bit 31 of the exit reason: VM entry failed.
     pub const ENTRY_FAILED: u32 = 1 << 31;
 }

@@ -75,7 +75,12 @@ pub const fn child(exit: u32) -> Answer {
         | reason::MWAIT
         | reason::MONITOR
         | reason::ENCLS
-        | reason::PCONFIG => Answer::Undefined,
+        | reason::PCONFIG
+        // SEAMCALL and TDCALL exit at any privilege level, where the processor has TDX; then
+        // RDMSRLIST, WRMSRLIST, URDMSR, UWRMSR.
+        | reason::SEAMCALL..=reason::UWRMSR
+        | reason::RDMSR_IMMEDIATE
+        | reason::WRMSR_IMMEDIATE => Answer::Undefined,
         reason::APIC_ACCESS => Answer::ApicAccess,
         reason::TASK_SWITCH => Answer::TaskSwitch,
         reason::TRIPLE_FAULT => Answer::TripleFault,
@@ -138,7 +143,11 @@ mod tests {
             (59..=60, Undefined),      // VMFUNC, ENCLS
             (61..=64, Unexpected),     // RDSEED, page-modification log, XSAVES, XRSTORS
             (65..=65, Undefined),      // PCONFIG
-            (66..=0xffff, Unexpected), // SPP, UMWAIT, TPAUSE, LOADIWKEY, TDX, and what comes
+            (66..=75, Unexpected), // SPP, UMWAIT, TPAUSE, LOADIWKEY, ENCLV, ENQCMD, bus lock, notify
+            (76..=81, Undefined),  // SEAMCALL, TDCALL, lists of MSRs, MSRs of ring 3
+            (82..=83, Unexpected), //
+            (84..=85, Undefined),  // RDMSR and WRMSRNS with an immediate operand
+            (86..=0xffff, Unexpected), // what comes
         ];
         let mut next = 0;
         for (reasons, outcome) in table {
