@@ -112,6 +112,22 @@ fn read_mtrrs() -> MtrrState {
     state
 }
 
+/// Upper bits of a physical address that name a key of memory encryption (SDM vol. 4,
+/// IA32_TME_ACTIVATE).
+fn key_bits() -> u32 {
+    const TME: u32 = 1 << 13;
+    const ENABLED: u64 = 3;
+    if insn::cpuid(7, 0)[2] & TME == 0 {
+        return 0;
+    }
+    let active = insn::rdmsr(msr::TME_ACTIVATE);
+    if active & ENABLED == ENABLED {
+        (active >> 32) as u32 & 0xf
+    } else {
+        0
+    }
+}
+
 /// What of this processor shows in children's MSRs.
 fn read_msr_caps(phys_bits: u32, clock: Clock) -> policy::msr::Caps {
     let leaf7 = insn::cpuid(7, 0)[3];
@@ -156,7 +172,7 @@ pub fn init(info: &CoreInfo, caps: &Caps, root_cr4: u64) -> Result<(), NoRoom> {
     let mtrrs = read_mtrrs();
     let setup = Setup {
         caps: ept_caps(caps),
-        phys_bits: caps.phys_bits,
+        phys_bits: caps.phys_bits - key_bits(),
         ram_end: info.ram_end,
         block: info.block_spa..info.block_spa + info.block_size,
         public: info.public_spa..info.public_spa + info.public_pages * page,

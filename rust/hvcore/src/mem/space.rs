@@ -17,6 +17,8 @@ use super::pool::{Missing, Pool, UNSEALED};
 /// What the root's address space is made from at launch.
 pub struct Setup {
     pub caps: EptCaps,
+    /// Width of physical addresses, without those bits of it that name a key: with another key the
+    /// root would reach the same memory under another address.
     pub phys_bits: u32,
     pub ram_end: u64,
     /// hvcore's pages, and those of them that the root may read.
@@ -44,8 +46,9 @@ pub struct Memory {
     /// Pages for the root's EPT and the owners, and for what hvcore needs itself.
     pub pool: Pool,
     pub owners: Owners,
-    /// The root's address space.
+    /// The root's address space, and where it ends.
     ept: Ept,
+    end: u64,
     /// What the root sees in place of a page that it may not: zeros, read-only, and with an exit
     /// at the first look, to count it.
     blank: Spa,
@@ -80,9 +83,10 @@ impl Memory {
         let blank = PageBox::<u64>::zeroed(blank).spa();
         let mut ept = Ept::new(root, setup.caps);
         // What lies above is mapped when it is first used.
-        let end = setup.ram_end.max(BELOW_4GIB).next_multiple_of(1 << 30);
+        let ram_end = setup.ram_end.max(BELOW_4GIB).next_multiple_of(1 << 30);
         let zero = Gpa::new(0).ok_or(NoRoom)?;
-        ept.map_identity(zero, end.min(1 << setup.phys_bits.min(48)), mtrrs, &mut pool)?;
+        let end = 1 << setup.phys_bits.min(48);
+        ept.map_identity(zero, ram_end.min(end), mtrrs, &mut pool)?;
         let mut owners = Owners::new(setup.ram_end, mtrrs, &mut pool)?;
         for spa in setup.block.clone().step_by(PAGE_SIZE as usize) {
             let page = owners.page(spa).ok_or(NoRoom)?;
@@ -95,7 +99,7 @@ impl Memory {
                 ept.hide(&claim, blank, &mut pool)?;
             }
         }
-        Ok(Memory { pool, owners, ept, blank, seen: [None; SEEN_MAX], apic })
+        Ok(Memory { pool, owners, ept, end, blank, seen: [None; SEEN_MAX], apic })
     }
 
     /// The root's EPT pointer.
@@ -122,9 +126,10 @@ impl Memory {
                 Retry::Denied
             }
             Some(_) => Retry::Again,
+            None if spa.raw() >= self.end => Retry::Denied,
             None => match self.ept.map_identity_at(spa, self.owners.mtrrs(), &mut self.pool) {
-                Ok(_) => Retry::Again,
-                Err(_) => Retry::Denied,
+                Ok(Some(_)) => Retry::Again,
+                _ => Retry::Denied,
             },
         }
     }

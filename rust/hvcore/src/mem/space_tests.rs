@@ -164,3 +164,14 @@ fn looks_at_hidden_pages() {
     assert_eq!(first, Some(Retry::Again));
     assert!(devices.flatten().any(|at| world.memory.retry(at, Access::READ) == Retry::Denied));
 }
+
+/// With a bit of the address that names a key, the root would reach the same memory.
+#[test]
+fn nothing_lies_beyond_the_width_of_addresses() {
+    let mut world = World::new(1, 24);
+    let mut read = |at| world.memory.retry(Gpa::new(at).unwrap(), Access::READ);
+    assert_eq!(read((1 << 46) - PAGE_SIZE), Retry::Again);
+    for bit in 46..48 {
+        assert_eq!(read(1 << bit | BLOCK.start * PAGE_SIZE), Retry::Denied, "bit {bit}");
+    }
+}

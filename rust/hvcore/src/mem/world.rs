@@ -87,7 +87,7 @@ impl World {
     pub fn new(children: u64, core: u64) -> World {
         let setup = Setup {
             caps: CAPS,
-            phys_bits: 39,
+            phys_bits: 46,
             ram_end: PAGES * PAGE_SIZE,
             block: BLOCK.start * PAGE_SIZE..BLOCK.end * PAGE_SIZE,
             public: PUBLIC * PAGE_SIZE..BLOCK.end * PAGE_SIZE,
