@@ -70,9 +70,7 @@ fn call(lp: &mut Lp, number: u64, [a, b, c, d, e]: [u64; 5], second: &mut u64) -
 
 /// Leaves VMX operation on this LP; the root finds `Ok` in RAX.
 fn unload(lp: &mut Lp) -> Answer<u64> {
-    if partition::any() {
-        return Err((Status::Busy, 0));
-    }
+    partition::no_more()?;
     inject!(lp.index, Unload);
     public::log(lp.index, Level::Info, format_args!("unload"));
     machine::stand_back(lp.index);

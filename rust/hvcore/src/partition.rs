@@ -12,6 +12,7 @@ use crate::mem::owner::{Child, Claimed, Owners, Refused};
 use crate::mem::pool::{Missing, Pool, UNSEALED};
 use crate::mem::space::{MapFailed, Memory, Space, Wish};
 use crate::vp::Vp;
+use core::sync::atomic::{AtomicU32, Ordering};
 use hvabi::call::{map_flags, Status, DEPOSIT_PAGES, LIST_ITEMS, UNMAP_PAGES};
 use hvabi::{MAX_PARTITIONS, MAX_VPS};
 
@@ -99,6 +100,20 @@ pub fn any() -> bool {
     PARTITIONS.iter().any(|slot| slot.lock().is_some())
 }
 
+/// LPs that left VMX operation, or are about to.
+static LEFT: AtomicU32 = AtomicU32::new(0);
+
+/// An LP leaves VMX operation, for which there must be no partition: and from now on there is none,
+/// since nothing keeps that LP from what belongs to others.
+pub fn no_more() -> Answer<()> {
+    LEFT.fetch_add(1, Ordering::SeqCst);
+    if any() {
+        LEFT.fetch_sub(1, Ordering::SeqCst);
+        return Err((Status::Busy, 0));
+    }
+    Ok(())
+}
+
 /// Makes pages free that no LP can reach any more.
 fn settle(pool: &mut Pool) {
     if pool.retired() > 0 {
@@ -156,6 +171,10 @@ pub fn create() -> Answer<u64> {
     for number in 1..=MAX_PARTITIONS as u64 {
         let (child, slot) = slot(number)?;
         let mut slot = slot.lock();
+        // Looked at under the lock, which `any` takes after it was counted.
+        if LEFT.load(Ordering::SeqCst) != 0 {
+            return Err((Status::Busy, 0));
+        }
         if slot.is_none() {
             *slot = Some(Partition {
                 space: Space::new(child),
