@@ -188,3 +188,50 @@ impl Parked {
         self.values.replace(&Switched::live(self.present));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::host;
+    use crate::mem::frame::{host_frame, PageBox};
+
+    /// Each switch, to either side, takes what was chosen, and nothing else. (VERW and the return
+    /// stack leave nothing to be seen.)
+    #[test]
+    fn a_switch_takes_the_measures() {
+        for measures in 0..=measures::ALL {
+            host::reset();
+            let present = Present {
+                tsc_aux: false,
+                spec_ctrl: true,
+                xcr0: false,
+                xss: false,
+                pkru: false,
+                measures,
+            };
+            let told = || [msr::PRED_CMD, msr::FLUSH_CMD].map(insn::rdmsr);
+            let chosen =
+                [measures::IBPB, measures::L1D_FLUSH].map(|m| u64::from(measures & m != 0));
+            let forget = || [msr::PRED_CMD, msr::FLUSH_CMD].map(|msr| wrmsr(msr, 0));
+            let mut area = PageBox::<Area>::zeroed(host_frame(1));
+            let parked = Parked::park(present, &Switched::reset(), &area, 1);
+            assert_eq!(told(), chosen, "to the child, {measures:#x}");
+            forget();
+            parked.restore(&mut area, 1);
+            assert_eq!(told(), chosen, "to the root, {measures:#x}");
+        }
+    }
+
+    /// Of what was wanted an LP leaves out what it has no register for.
+    #[test]
+    fn what_is_not_there_is_not_written() {
+        host::reset();
+        let none = Present::detect(0, measures::ALL).measures;
+        assert_eq!(none, measures::RSB_FILL | measures::VERW);
+        host::with(|p| {
+            p.cpuid = Some(|leaf, _| if leaf == 7 { [0, 0, 0, 1 << 26] } else { [0; 4] })
+        });
+        assert_eq!(Present::detect(0, measures::ALL).measures, none | measures::IBPB);
+        assert_eq!(Present::detect(0, 0).measures, 0);
+    }
+}
