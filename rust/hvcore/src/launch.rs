@@ -59,7 +59,8 @@ fn prepare(info_spa: u64, index: u32, go_on: Continue) -> Result<&'static mut Lp
     machine::init(&info, &caps, go_on.cr4).map_err(|_| unsupported(Missing::Memory))?;
     let (pages, place, ist_page) =
         lp_pages(index, caps.revision).ok_or(unsupported(Missing::Memory))?;
-    let lp = lp::place(place, Lp::new(index, caps, go_on, info.public_spa, pages));
+    let lp =
+        lp::place(place, Lp::new(index, caps, (go_on, Native::live()), info.public_spa, pages));
     lp.load_tables(ist_page);
     inject!(index, LaunchTables);
     Ok(lp)

@@ -53,18 +53,25 @@ pub fn rdtsc() -> u64 {
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
-macro_rules! control_register {
-    ($read:ident, $write:ident, $name:literal) => {
+macro_rules! read_register {
+    ($read:ident, $name:literal) => {
         #[doc = concat!("Reads ", $name, ".")]
+        #[inline(always)]
         pub fn $read() -> u64 {
             let value: u64;
-            // SAFETY: reading a control or debug register has no side effect.
+            // SAFETY: reading a register has no side effect.
             unsafe {
                 asm!(concat!("mov {}, ", $name), out(reg) value,
                     options(nomem, nostack, preserves_flags));
             }
             value
         }
+    };
+}
+
+macro_rules! control_register {
+    ($read:ident, $write:ident, $name:literal) => {
+        read_register!($read, $name);
 
         #[doc = concat!("Writes ", $name, ".")]
         pub fn $write(value: u64) {
@@ -89,21 +96,6 @@ control_register!(read_dr3, write_dr3, "dr3");
 control_register!(read_dr6, write_dr6, "dr6");
 control_register!(read_dr7, write_dr7, "dr7");
 
-macro_rules! read_register {
-    ($read:ident, $name:literal) => {
-        #[doc = concat!("Reads ", $name, ".")]
-        #[inline(always)]
-        pub fn $read() -> u64 {
-            let value: u64;
-            // SAFETY: reading a register has no side effect.
-            unsafe {
-                asm!(concat!("mov {}, ", $name), out(reg) value,
-                    options(nomem, nostack, preserves_flags));
-            }
-            value
-        }
-    };
-}
 read_register!(read_rsp, "rsp");
 read_register!(read_rbp, "rbp");
 

@@ -34,6 +34,18 @@ pub struct Native {
     pub gs_base: u64,
 }
 
+impl Native {
+    /// What is in them now.
+    pub fn live() -> Self {
+        Self {
+            gdtr: tables::sgdt(),
+            idtr: tables::sidt(),
+            tr: tables::str_(),
+            gs_base: insn::rdmsr(msr::GS_BASE),
+        }
+    }
+}
+
 /// How far the LP is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -84,7 +96,13 @@ static LOADED: [AtomicBool; hvabi::MAX_LPS] = [const { AtomicBool::new(false) };
 
 impl Lp {
     /// An LP whose parts lie in the given pages; goes to its final place before anything else.
-    pub fn new(index: u32, caps: Caps, go_on: Continue, public_spa: u64, pages: LpPages) -> Self {
+    pub fn new(
+        index: u32,
+        caps: Caps,
+        (go_on, native): (Continue, Native),
+        public_spa: u64,
+        pages: LpPages,
+    ) -> Self {
         Self {
             nmi: AtomicU8::new(0),
             emergency_stack: image::emergency_stack(index),
@@ -94,12 +112,7 @@ impl Lp {
             vmx: false,
             vmxon: pages.vmxon,
             vmcs: pages.vmcs,
-            native: Native {
-                gdtr: tables::sgdt(),
-                idtr: tables::sidt(),
-                tr: tables::str_(),
-                gs_base: insn::rdmsr(msr::GS_BASE),
-            },
+            native,
             go_on,
             caps,
             gpr: [0; 16],
@@ -304,28 +317,11 @@ impl Lp {
     /// An LP that runs the root on the [host's processor](super::host).
     pub fn on_host(index: u32, caps: Caps, public_spa: u64, vmcs: u64) -> Self {
         let table = TablePointer::default();
-        Self {
-            nmi: AtomicU8::new(0),
-            emergency_stack: 0,
-            this: 0,
-            index,
-            phase: Phase::Root,
-            vmx: true,
-            vmxon: 0,
-            vmcs,
-            native: Native { gdtr: table, idtr: table, tr: 0, gs_base: 0 },
-            go_on: Continue { cr3: 0, cr4: 0, rsp: 0, rip: 0 },
-            caps,
-            gpr: [0; 16],
-            stats: Stats::new(public_spa, index),
-            idt: 0,
-            tables: Tables::EMPTY,
-            nmi_later: false,
-            in_call: false,
-            machine_check: false,
-            waits_for_sipi: false,
-            parked: None,
-        }
+        let native = Native { gdtr: table, idtr: table, tr: 0, gs_base: 0 };
+        let go_on = Continue { cr3: 0, cr4: 0, rsp: 0, rip: 0 };
+        let pages = LpPages { vmxon: 0, vmcs, idt: 0 };
+        let lp = Self::new(index, caps, (go_on, native), public_spa, pages);
+        Self { phase: Phase::Root, vmx: true, ..lp }
     }
 }
 
