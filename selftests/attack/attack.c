@@ -14,6 +14,8 @@
  *				writes, or "none"
  *   own			PHYS of 64 pages of the module's
  *   run NAME [A B]		an instruction: "trap N", or "ok RESULT"
+ *   real CPU			starts an offline CPU in real mode: "end: #UD N, #GP N"
+ *   nmis PHYS COUNT		looks at hidden memory behind MOV SS, under NMIs: "N NMIs, N lost"
  *   fuzz SEED COUNT		random hypercalls on all CPUs
  *
  * A selftest, of no use to anybody else.
@@ -228,6 +230,10 @@ static void execute(char *line, struct seq_buf *out)
 			seq_buf_printf(out, "trap %d\n", trap);
 		else
 			seq_buf_printf(out, "ok %#llx\n", value);
+	} else if (!strcmp(name, "real")) {
+		real_mode(n[0], out);
+	} else if (!strcmp(name, "nmis")) {
+		shadowed_nmis(n[0], n[1], out);
 	} else if (!strcmp(name, "fuzz")) {
 		int error = fuzz(n[0], n[1], out);
 

@@ -40,6 +40,10 @@ fault:
 /* instruction.c: the exception that @name gets here, -1 if it is not known. */
 int run_instruction(const char *name, u64 a, u64 b, u64 *result);
 
+/* ipi.c */
+void real_mode(int cpu, struct seq_buf *out);
+void shadowed_nmis(u64 hidden, u64 count, struct seq_buf *out);
+
 /* fuzz.c */
 int fuzz(u64 seed, u64 count, struct seq_buf *out);
 void fuzz_exit(void);

@@ -129,7 +129,7 @@ static void once(struct worker *w)
 			a[1] = below(w, 32) << 12;
 		a[2] = page_to_phys(page);
 		a[3] = below(w, 8) ? 1 + below(w, 8) : odd(w);
-		a[4] = below(w, 16) ? below(w, 8) : odd(w);
+		a[4] = below(w, 16) ? below(w, 16) : odd(w);
 		break;
 	case CALL_GPA_UNMAP:
 		if (below(w, 8))

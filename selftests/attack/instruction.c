@@ -38,35 +38,13 @@ static int rdmsr_try(u32 index, u64 *value)
 	return trap;
 }
 
-static int wrmsr_try(u32 index, u64 value)
-{
-	u32 trap = 0;
-	u32 low = value;
-
-	asm volatile("1: wrmsr\n"
-		     "jmp 3f\n"
-		     "2: mov %%eax, %[trap]\n"
-		     "3:\n"
-		     _ASM_EXTABLE_FAULT(1b, 2b)
-		     : [trap] "+&r" (trap), "+a" (low) : "c" (index), "d" ((u32)(value >> 32))
-		     : "memory");
-	return trap;
-}
-
-static int xsetbv_try(u32 index, u64 value)
-{
-	u32 trap = 0;
-	u32 low = value;
-
-	asm volatile("1: xsetbv\n"
-		     "jmp 3f\n"
-		     "2: mov %%eax, %[trap]\n"
-		     "3:\n"
-		     _ASM_EXTABLE_FAULT(1b, 2b)
-		     : [trap] "+&r" (trap), "+a" (low) : "c" (index), "d" ((u32)(value >> 32))
-		     : "memory");
-	return trap;
-}
+/* WRMSR and XSETBV take their operands alike: @index, and @value in two halves. */
+#define TRY_HALVES(text, index, value)					\
+({									\
+	u64 __value = (value);						\
+	TRY_AFTER("mov %k[low], %%eax; mov %k[high], %%edx; mov %k[msr], %%ecx", text, \
+		  [low] "r" (__value), [high] "r" (__value >> 32), [msr] "r" (index)); \
+})
 
 static unsigned long cr4_now(void)
 {
@@ -97,9 +75,9 @@ int run_instruction(const char *name, u64 a, u64 b, u64 *result)
 	if (!strcmp(name, "rdmsr"))
 		trap = rdmsr_try(a, result);
 	else if (!strcmp(name, "wrmsr"))
-		trap = wrmsr_try(a, b);
+		trap = TRY_HALVES("wrmsr", a, b);
 	else if (!strcmp(name, "xsetbv"))
-		trap = xsetbv_try(a, b);
+		trap = TRY_HALVES("xsetbv", a, b);
 	else if (!strcmp(name, "cr4"))
 		trap = cr4_try(a);
 	else if (!strcmp(name, "readcr4"))

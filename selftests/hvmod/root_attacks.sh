@@ -91,6 +91,14 @@ done
 is "MSR: WRMSR of IA32_FEATURE_CONTROL is #GP" "trap 13" "run wrmsr 0x3a 0"
 is "MSR: one outside of the bitmap is #GP" "trap 13" "run rdmsr 0x40000000"
 is "MSR: writing one outside of the bitmap is #GP" "trap 13" "run wrmsr 0xbfffffff 1"
+# Where hvcore's memory would be something else, or what it relies on.
+base=$(command "run rdmsr 0x1b")
+base=$((${base#ok }))
+is "MSR: the local APIC over a page of hvcore is #GP" "trap 13" "run wrmsr 0x1b $((core + 0x8000 | (base & 0xfff)))"
+is "MSR: IA32_APIC_BASE as it is can be written" "ok 0x0" "run wrmsr 0x1b $base"
+is "MSR: with bits that it does not have it is #GP" "trap 13" "run wrmsr 0x1b $((base | 1))"
+is "MSR: a limit of CPUID is #GP" "trap 13" "run wrmsr 0x1a0 $((1 << 22 | 1))"
+is "MSR: tables without XD are #GP" "trap 13" "run wrmsr 0x1a0 $((1 << 34 | 1))"
 for one in vmxon vmxoff vmclear vmptrld vmptrst vmread vmwrite vmlaunch vmresume invept invvpid vmfunc getsec; do
 	is "instruction: $one is #UD" "trap 6" "run $one $core"
 done
@@ -101,6 +109,17 @@ is "instruction: XSETBV of XCR1 is #GP" "trap 13" "run xsetbv 1 1"
 is "CR4: VMXE can be set, and means nothing" "ok 0x0" "run cr4 0x2000"
 is "CR4: VMXON after that is #UD all the same" "trap 6" "run vmxon $core"
 check "every LP is in the root partition" ./identity inside
+
+# An LP that is not in long mode, and NMIs at the wrong moment.
+if [ "$(nproc)" -gt 1 ] && echo 0 >/sys/devices/system/cpu/cpu1/online; then
+	is "real mode: exceptions as there, without an error code" "end: #UD 1, #GP 2" "real 1"
+	echo 1 >/sys/devices/system/cpu/cpu1/online
+	check "real mode: Linux has the LP back" ./identity inside
+	said=$(command "nmis $((core + 0x8000)) 2000")
+	check "NMI: behind MOV SS none is lost, and hvcore lives" sh -c "
+		echo '$said'; echo '$said' | grep -q '^[1-9][0-9]* NMIs, 0 lost'"
+	check "NMI: every LP is in the root partition" ./identity inside
+fi
 
 # Hypercalls, forged.
 check "ring 3: VMCALL is SIGILL" ./ring3 vmcall
@@ -187,6 +206,14 @@ if [ -n "$CHILDREN" ]; then
 	check "a child runs after all this" [ $? = 3 ]
 fi
 check "every LP works" ./work
+if [ "$(nproc)" -gt 1 ]; then
+	# Nothing keeps it from memory then; so nobody may have any that is not the root's.
+	check "an LP that leaves: it may, with no partition" taskset -c 1 sh -c "
+		echo 'vmcall 1' >$attack; [ \"\$(cat $attack)\" = '0 0 0' ]"
+	taskset -p 1 $$ >/dev/null
+	is "an LP that leaves: there is no partition any more" "7 0 0" "vmcall 4"
+	taskset -p 3 $$ >/dev/null
+fi
 log_clean "the kernel complained of nothing"
 check "rmmod" unload_hvmod
 check "the pages are Linux's again" sh -c "rmmod hvattack && insmod ./hvattack.ko && rmmod hvattack"
