@@ -67,7 +67,18 @@ check "a device that reaches into memory is refused" [ $? = 2 ]
 check "  with the reason" grep -q 'keeps the guest.s memory from every device' /tmp/err
 before=$(free_kib)
 
-start poweroff
+mkfifo /tmp/typed
+(
+	until grep -q 'guest: test echo' /tmp/out 2>/dev/null; do usleep 200000; done
+	# No more than the serial port's FIFO at a time.
+	for line in 'first line' 'second line' end; do
+		sleep 1
+		echo "$line"
+	done
+	sleep 100
+) >/tmp/typed &
+typist=$!
+start echo /tmp/typed
 until_says .
 check "hvctl info tells of its private memory" [ "$(value private_bytes)" -gt $((100 << 20)) ]
 check "and of no shared memory" [ "$(value shared_bytes)" = 0 ]
@@ -122,7 +133,14 @@ done
 check "attack: and gives back what it had" [ "$said" = "0 0 0" ]
 sync_all
 check "attack: the guest was still running" kill -0 $pid
+if [ -n "$ATTACKS" ]; then
+	kill -9 $pid $typist
+	finish
+fi
 ends "the stock kernel runs in private memory and powers off" 0
+kill $typist 2>/dev/null
+check "its console works both ways" sh -c \
+	'grep -q "guest: read: first line" /tmp/lines && grep -q "guest: read: second line" /tmp/lines'
 check "what was private can be written again" [ "$(command "victim $core $size")" = none ]
 
 start reboot
