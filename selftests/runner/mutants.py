@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""hvcore with one protection taken away, and the attacks that must succeed then.
+"""hvcore and hvmod with one protection taken away, and the attacks that must succeed then.
 
 A test of an attack shows something only if it fails where nothing stops the attack.
 """
@@ -8,13 +8,38 @@ import dataclasses
 
 ROOT = "root_attacks"
 CHILD = "child_attacks"
+PRIVATE = "private"
+ABI_PRIVATE = "abi_private"
+SPECULATION = "speculation"
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """How a test program is run, and what it needs of the test programs' directory."""
+
+    command: str
+    files: tuple
+    # MiB; little where all of it is looked through.
+    memory: int = 2048
+
+
+PROGRAMS = {
+    ROOT: Program("./root_attacks.sh",
+                  ("hvattack.ko", "identity", "work", "kcore", "ring3", "exit.elf")),
+    CHILD: Program("./child_attacks.sh", ("payload.sh", "escape.elf", "identity", "work")),
+    # The attacks alone.
+    PRIVATE: Program("ATTACKS=1 ./private.sh", ("hvattack.ko", "vmlinuz", "initrd", "exit.elf"), 512),
+    ABI_PRIVATE: Program("./with_hvmod ./abi_private", ("with_hvmod", "abi_private"), 512),
+    SPECULATION: Program("./speculation.sh", ("exit.elf",), 512),
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Mutant:
-    """A replacement in hvcore's source, and results of a test program that are not ok with it."""
+    """A replacement in the source, and results of a test program that are not ok with it."""
 
     name: str
+    # In rust/hvcore/src, or from the top if it begins with hvmod/ or rust/.
     file: str
     old: str
     new: str
@@ -23,6 +48,23 @@ class Mutant:
     # machine died of.
     fails: tuple
 
+    def path(self):
+        """The file, in a tree."""
+        place = "" if self.file.startswith(("hvmod/", "rust/")) else "rust/hvcore/src/"
+        return place + self.file
+
+
+# All that leaves the root comes by here.
+HIDE = """        match self.ept.hide(&claim, self.blank, &mut self.pool) {
+            Ok(()) => Ok(claim),
+"""
+HIDE_NOT = """        match self.ept.hide(&claim, page.spa(), &mut self.pool) {
+            Ok(()) => {
+                let gpa = Gpa::new(spa).ok_or(Refused::NotRam)?;
+                self.ept.blink(gpa, page.spa(), Access::ALL, &mut self.pool);
+                Ok(claim)
+            }
+"""
 
 ALL = [
     # The root's address space.
@@ -59,10 +101,23 @@ ALL = [
            "    for msr in VMX {\n        put(bitmap, 0, msr, false);", ROOT,
            ("MSR: RDMSR of 0x480 of VMX is #GP", "MSR: RDMSR of 0x491 of VMX is #GP")),
     Mutant("root-other-msrs", "root.rs",
-           "reason::RDMSR | reason::WRMSR => inject(lp, Event::GP)",
-           "reason::RDMSR | reason::WRMSR => event::skip_instruction()", ROOT,
-           ("MSR: RDMSR of 0x480 of VMX is #GP", "MSR: WRMSR of IA32_FEATURE_CONTROL is #GP",
-            "MSR: one outside of the bitmap is #GP", "MSR: writing one outside of the bitmap is #GP")),
+           "reason::RDMSR => inject(lp, Event::GP)",
+           "reason::RDMSR => event::skip_instruction()", ROOT,
+           ("MSR: RDMSR of 0x480 of VMX is #GP", "MSR: one outside of the bitmap is #GP")),
+    Mutant("root-other-msrs-written", "root.rs",
+           "if may && insn::wrmsr_checked(msr, value) {",
+           "if !may || insn::wrmsr_checked(msr, value) {", ROOT,
+           ("MSR: WRMSR of IA32_FEATURE_CONTROL is #GP",
+            "MSR: writing one outside of the bitmap is #GP",
+            "MSR: the local APIC over a page of hvcore is #GP", "MSR: a limit of CPUID is #GP",
+            "MSR: tables without XD are #GP")),
+    Mutant("root-refused-msr", "arch/fault.rs",
+           '    "cmp dword ptr [rsp + 8], 13",', '    "cmp dword ptr [rsp + 8], 99",', ROOT,
+           # It is hvcore that gets the #GP.
+           ("every LP is in the root partition",)),
+    Mutant("root-moves-its-apic", "policy/msr.rs",
+           "        APIC_BASE => (value ^ now()) >> 12 == 0,", "        APIC_BASE => now() != 0,", ROOT,
+           ("MSR: the local APIC over a page of hvcore is #GP",)),
     Mutant("root-vmx-instructions", "root.rs",
            "        | reason::VMFUNC => inject(lp, Event::UD)",
            "        | reason::VMFUNC => event::skip_instruction()", ROOT,
@@ -85,6 +140,13 @@ ALL = [
            "    if event::cpl() != 0 {\n        return inject(lp, Event::UD);\n    }\n    lp.stats",
            "    lp.stats", ROOT, ("ring 3: VMCALL is SIGILL",)),
 
+    Mutant("root-in-real-mode", "root.rs",
+           "    event.for_mode(vmcs::GUEST_CR0.read()).inject();", "    event.inject();", ROOT,
+           # VM entry refuses an error code there, and hvcore dies of it.
+           ("real mode: exceptions as there, without an error code",)),
+    Mutant("root-nmi-behind-mov-ss", "root.rs", "    event::leave_shadow();\n", "", ROOT,
+           ("NMI: behind MOV SS none is lost, and hvcore lives",)),
+
     # Hypercalls.
     Mutant("list-of-anybody", "partition.rs",
            "    owners.peek(page).map_err(|_| (Status::BadArgument, 0))?;\n", "", ROOT,
@@ -103,8 +165,11 @@ ALL = [
            ".filter(|count| (1..=most).contains(count))",
            ".map(|count| count.min(most))", ROOT, ("hypercall: deposit of more than a list",)),
     Mutant("unload-while-a-partition-lives", "hypercall.rs",
-           "    if partition::any() {\n", "    if false {\n", ROOT,
+           "    partition::no_more()?;\n", "    let _ = partition::no_more();\n", ROOT,
            ("hypercall: unloading while it lives",)),
+    Mutant("a-partition-beside-a-free-lp", "partition.rs",
+           "        if LEFT.load(Ordering::SeqCst) != 0 {", "        if false {", ROOT,
+           ("an LP that leaves: there is no partition any more",)),
     Mutant("destroyed-partition-lives", "partition.rs",
            "    if partition.dying || partition.stopped {", "    if partition.stopped {", ROOT,
            ("hypercall: a destroyed partition makes no VP",)),
@@ -159,4 +224,53 @@ ALL = [
     Mutant("child-cpuid-vmx", "policy/cpuid.rs",
            "            ecx & LEAF1_ECX | LEAF1_ECX_OURS", "            ecx | LEAF1_ECX_OURS", CHILD,
            ("CPUID: no VMX",)),
+
+    # Private partitions.
+    Mutant("private-stays-in-the-root", "mem/space.rs", HIDE, HIDE_NOT, ABI_PRIVATE,
+           ("the root does not find the secret", "the root does not find it while the guest has run")),
+    Mutant("private-can-be-touched", "mem/space.rs", HIDE, HIDE_NOT, PRIVATE,
+           ("attack: memory of the guest is hidden",)),
+    Mutant("private-can-be-read", "mem/space.rs",
+           "            Some(Access::NONE) if !needs.write && !needs.execute => {\n"
+           "                self.look(spa);",
+           "            Some(Access::NONE) if !needs.write && !needs.execute => {\n"
+           "                self.ept.blink(spa, self.blank, Access::ALL, &mut self.pool);", PRIVATE,
+           # The victim is looked for by reading, and writes hit the page of zeros then.
+           ("attack: memory of the guest is hidden",)),
+    Mutant("private-not-cleared", "mem/owner.rs", "        frame.zero();\n        let page",
+           "        let page", ABI_PRIVATE,
+           ("it came back cleared", "the secret is nowhere in RAM")),
+    Mutant("private-list", "partition.rs",
+           "    owners.peek(page).map_err(|_| (Status::BadArgument, 0))?;\n", "", PRIVATE,
+           ("attack: it is no list",)),
+    Mutant("private-deposited", "mem/owner.rs",
+           "        self.change(page, exchange(Owner::Root, Owner::Hypervisor), pool)?;\n"
+           "        Ok(Claimed(page))",
+           "        let _ = self.change(page, exchange(Owner::Root, Owner::Hypervisor), pool);\n"
+           "        Ok(Claimed(page))", PRIVATE, ("attack: it cannot be deposited",)),
+    Mutant("private-shared", "mem/owner.rs",
+           "        self.change(page, |state| shared(state, child), pool)?;\n        Ok(Grant",
+           "        let _ = self.change(page, |state| shared(state, child), pool);\n        Ok(Grant",
+           PRIVATE, ("attack: it cannot be mapped into another partition", "attack: it is no VP's page")),
+    Mutant("private-shared-large", "mem/owner.rs",
+           "        self.region_mut(large.0)?.change_all(|state| shared(state, child), pool)?;",
+           "        let _ = self.region_mut(large.0)?.change_all(|state| shared(state, child), pool);",
+           PRIVATE, ("attack: nor as a large page",)),
+    Mutant("private-tracked", "hvmod/mshv/hvcall.rs", "        && setup.private\n", "        && false\n",
+           ABI_PRIVATE, ("accesses are not tracked: EIO",)),
+    Mutant("private-while-tracked", "hvmod/mshv/private.rs",
+           "        if regions.is_tracked() {", "        if false {", ABI_PRIVATE,
+           ("what is tracked gets no private memory: EBUSY",)),
+    Mutant("private-image-left-behind", "hvmod/mshv/private.rs", "    buffer.fill(0);\n", "", ABI_PRIVATE,
+           ("the root does not find the secret",)),
+
+    # Speculation: what is told. That a switch does it, a test of switch.rs shows on the host.
+    Mutant("speculation-not-chosen", "hvmod/measures.rs", "        return Ok(cpu.choose());",
+           "        return cpu.choose_as(0).ok_or(EINVAL);", SPECULATION,
+           ("what the processor needs and can do is chosen",)),
+    Mutant("speculation-not-overridden", "hvmod/measures.rs", "    if wanted == AUTOMATIC {",
+           "    if wanted == AUTOMATIC || wanted == 0 {", SPECULATION, ("and does nothing",)),
+    Mutant("speculation-beyond-the-processor", "rust/speculation/src/lib.rs",
+           "        let allowed = wanted & !(self.can() & ALL) == 0;", "        let allowed = true;",
+           SPECULATION, ("is refused",)),
 ]
