@@ -20,7 +20,6 @@ pub mod code {
     pub const PROCESSOR_VENDOR: u32 = 0x0006_0000;
     pub const PROCESSOR_XSAVE_FEATURES: u32 = 0x0006_0002;
     pub const PROCESSOR_CL_FLUSH_SIZE: u32 = 0x0006_0003;
-    pub const COMPATIBILITY_VERSION: u32 = 0x0006_0005;
     pub const PHYSICAL_ADDRESS_WIDTH: u32 = 0x0006_0006;
     pub const XSAVE_STATES: u32 = 0x0006_0007;
     pub const MAX_XSAVE_DATA_SIZE: u32 = 0x0006_0008;
