@@ -63,6 +63,16 @@ impl RegisterPage {
         }
     }
 
+    /// Shows the registers as they are, now that some were set.
+    pub(super) fn refresh(&self, vp: &Vp, state: &mut State) {
+        // If they can not be had, the page stays not valid.
+        if self.is_mapped() && state.load_groups(vp, page::GROUPS).is_ok() {
+            let State { run, registers, .. } = &mut *state;
+            page::load(run, registers);
+            self.show(state);
+        }
+    }
+
     /// Says that the VP's registers are not these any more.
     #[inline]
     pub(super) fn invalidate(&self) {

@@ -202,6 +202,7 @@ fn set_rest(
             }
         }
     }
+    vp.register_page.refresh(vp, state);
     (limit, result)
 }
 

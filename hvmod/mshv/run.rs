@@ -73,7 +73,7 @@ fn run<'a>(partition: &Partition, vp: &'a Vp) -> Result<MutexGuard<'a, State>> {
         let Some(status) = enter(partition, vp, &mut state) else {
             // Those who want the state get it: the mutex does not let this one overtake twice.
             drop(state);
-            state = vp.lock_to_run();
+            state = lock_again(vp);
             continue;
         };
         state.retired = false;
@@ -129,7 +129,14 @@ fn sleep<'a>(
     drop(state);
     vp.waiter
         .wait(until.map(|tsc| tsc_to_ns(tsc.wrapping_sub(run::tsc()))))?;
-    Ok(vp.lock_to_run())
+    Ok(lock_again(vp))
+}
+
+/// The state, to go on after others could have it: who set registers had the page show them.
+fn lock_again(vp: &Vp) -> MutexGuard<'_, State> {
+    let state = vp.lock_to_run();
+    vp.register_page.invalidate();
+    state
 }
 
 /// Nanoseconds that `ticks` of the TSC take; 0 if the time is over already.

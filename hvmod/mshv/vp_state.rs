@@ -84,6 +84,7 @@ pub(super) fn ioctl(vp: &Vp, arg: usize, set: bool) -> Result<isize> {
     };
     done.map_err(|status| user::error(status.errno()))??;
     if set {
+        vp.register_page.refresh(vp, &mut state);
         // A VP that is halted may have an interrupt now.
         vp.waiter.wake();
     }

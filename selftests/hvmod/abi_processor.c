@@ -291,6 +291,51 @@ static void states(void)
 	partition_close(&p);
 }
 
+static void register_page(void)
+{
+	struct mshv_get_set_vp_state state = { .buf_sz = PAGE, .buf_ptr = (uintptr_t)some_memory(PAGE) };
+	volatile struct hv_register_page *page;
+	struct partition p;
+
+	partition_open(&p);
+	page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, p.vp,
+		    MSHV_VP_MMAP_OFFSET_REGISTERS * PAGE);
+	if (!tap(page != MAP_FAILED, "the register page can be mapped"))
+		return;
+	tap(page->version == 1 && !page->valid, "it is of version 1, and not valid yet");
+	start_long(&p, counts, counts_end);
+	tap(page->valid && !page->dirty, "it is valid once registers were set");
+	tap(page->rip == CODE && page->rflags == 2 && page->gpr[4] == STACK, "it has the general registers");
+	tap(page->cr0 == 0x80010031 && page->cr3 == PML4 && page->cr4 == 0x620 && page->efer == 0x500,
+	    "and the control registers");
+	tap(page->segments[1].selector == 8 && page->segments[1].attributes == 0xa09b &&
+	    page->segments[5].limit == ~0u, "and segments");
+	tap(page->dr7 == 0x400 && page->xfem & 1 && !page->pending_interruption, "and others");
+	set(&p, 0x40004, 5);
+	tap_equal("CR8 follows", page->cr8, 5);
+	set(&p, HV_RCX, 77);
+	tap_equal("RCX follows", page->gpr[1], 77);
+	page->gpr[3] = 0x1234;
+	page->segments[4].base = 0x5678;
+	page->xmm[5][0] = 0x9abc;
+	page->dirty = 1 << 0 | 1 << 2 | 1 << 3;
+	tap(get(&p, HV_RBX) == 0x1234 && get_value(&p, HV_FS).segment.base == 0x5678 &&
+	    get(&p, HV_XMM0 + 5) == 0x9abc, "what is written there is the VP's");
+	tap_equal("and is not dirty any more", page->dirty, 0);
+	run_to(&p, HV_MSG_IO_PORT, "the VP runs");
+	tap(page->valid && page->rip == p.message.header.rip && page->gpr[3] == 0x1234,
+	    "the page has its registers");
+	page->rip += p.message.header.length;
+	page->dirty = 1 << 1;
+	run_to(&p, HV_MSG_IO_PORT, "it goes on from where the page says");
+	tap_equal("to the same place", page->rip, p.message.header.rip);
+	state.type = MSHV_VP_STATE_LAPIC;
+	tap(!ioctl(p.vp, MSHV_GET_VP_STATE, &state) && !ioctl(p.vp, MSHV_SET_VP_STATE, &state) && page->valid,
+	    "it is valid when other state was set");
+	munmap((void *)page, PAGE);
+	partition_close(&p);
+}
+
 int main(void)
 {
 	need_partitions();
@@ -301,5 +346,6 @@ int main(void)
 	vector_state();
 	time_stamps();
 	states();
+	register_page();
 	return tap_finish();
 }

@@ -183,6 +183,30 @@ struct hv_access_states {
 	uint64_t gpa_page;
 };
 
+/* What can be mapped of a VP. */
+struct hv_register_page {
+	uint16_t version;
+	uint8_t valid;
+	uint8_t reserved;
+	uint32_t dirty;		/* bit 0 general, 1 RIP, 2 XMM, 3 segments, 4 RFLAGS */
+	uint64_t gpr[16];	/* RAX, RCX, RDX, RBX, ... */
+	uint64_t rip;
+	uint64_t rflags;
+	uint64_t reserved2;
+	uint64_t xmm[6][2];
+	struct hv_segment segments[6];	/* ES, CS, SS, DS, FS, GS */
+	uint64_t cr0;
+	uint64_t cr3;
+	uint64_t cr4;
+	uint64_t cr8;
+	uint64_t efer;
+	uint64_t dr7;
+	uint64_t pending_interruption;
+	uint64_t interrupt_state;
+	uint64_t hints;
+	uint64_t xfem;
+};
+
 struct hv_intercept_header {
 	uint32_t vp_index;
 	uint8_t length : 4;	/* of the instruction */

@@ -2,9 +2,10 @@
 
 //! The register page: registers that a VMM reads and writes in memory instead of by hypercall.
 //!
-//! It is filled when an intercept is told, and taken back when the VP is run next or its registers
-//! are asked for in another way. The VMM can write to it at any time, so it is only ever read and
-//! written word by word, through functions that the caller gives.
+//! It is filled when an intercept is told and when registers were set by hypercall, and taken back
+//! when the VP is run next or its registers are asked for in another way. The VMM can write to it at
+//! any time, so it is only ever read and written word by word, through functions that the caller
+//! gives.
 //!
 //! XMM0 to XMM5 can be written here, but are not shown: what intercepts show does not include the
 //! extended state.
@@ -15,6 +16,7 @@ use super::register::RegisterValue;
 use super::segment::SegmentRegister;
 use super::state::{interrupt_state, legal_flags, pending_interruption};
 use core::mem::offset_of;
+use hvabi::state::{group, Registers};
 use hvabi::vp::{RunPage, Segment};
 
 pod_struct! {
@@ -119,6 +121,22 @@ pub fn show(run: &RunPage, mut put: impl FnMut(usize, u64)) {
         interrupt_state(run.interruptibility as u32),
     );
     put(word(offset_of!(RegisterPage, xfem)), run.xcr0);
+}
+
+/// Groups of registers that the page shows, besides the general ones.
+pub const GROUPS: u64 =
+    group::SEGMENTS | group::CONTROL | group::CR8 | group::XCR | group::DEBUG | group::EVENT;
+
+/// Puts registers, of which [`GROUPS`] were loaded, to where [`show`] finds them.
+pub fn load(run: &mut RunPage, registers: &Registers) {
+    let r = registers;
+    (run.es, run.cs, run.ss) = (r.es, r.cs, r.ss);
+    (run.ds, run.fs, run.gs) = (r.ds, r.fs, r.gs);
+    (run.cr0, run.cr3, run.cr4) = (r.cr0, r.cr3, r.cr4);
+    (run.cr8, run.efer) = (r.cr8, r.efer);
+    (run.dr7, run.xcr0) = (r.dr7, r.xcr0);
+    (run.event, run.event_error) = (r.event, r.event_error);
+    run.interruptibility = u64::from(r.interruptibility);
 }
 
 /// Takes back what is dirty of the general registers, RIP and RFLAGS.
