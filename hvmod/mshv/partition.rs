@@ -134,10 +134,10 @@ impl Partition {
             let region = self.regions.lock().take(&request)?;
             region::unmap(self.id, region);
         } else {
+            self.regions.lock().check_free(&request)?;
             if !setup.initialized {
                 return Err(EIO);
             }
-            self.regions.lock().check_free(&request)?;
             // `setup` is locked, so nobody maps anything else meanwhile, nor starts tracking.
             let tracked = self.regions.lock().is_tracked();
             let region = region::map(self.id, request, tracked)?;

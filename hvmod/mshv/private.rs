@@ -13,7 +13,7 @@ use super::{
     user,
 };
 use crate::{
-    hvabi::{call::map_flags, PAGE_SIZE},
+    hvabi::{call::map_flags, GPA_END, PAGE_SIZE},
     hypercall,
     sys::{
         block::{self, Block},
@@ -44,7 +44,7 @@ impl Request {
         let image_end = args.image.checked_add(args.size).ok_or(EINVAL)?;
         if args.size == 0
             || args.size % PAGE != 0
-            || end > u64::MAX / PAGE
+            || end > GPA_END / PAGE
             || args.flags & !known != 0
             || args.reserved != [0; 3]
             || usize::try_from(image_end).is_err()

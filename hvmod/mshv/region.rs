@@ -4,7 +4,10 @@
 
 use super::{tracking::Tracking, user};
 use crate::{
-    hvabi::call::{map_flags, LIST_ITEMS},
+    hvabi::{
+        call::{map_flags, LIST_ITEMS},
+        GPA_END,
+    },
     hypercall::{self, PartitionId},
     sys::pin::{self, Kind, PinnedPages},
     tlfs::{
@@ -19,8 +22,8 @@ const PAGE_SIZE: u64 = 4096;
 /// Pages of 4 KiB in one of 2 MiB.
 const LARGE: usize = 512;
 
-/// The arguments of SET_GUEST_MEMORY, checked: sizes and addresses are whole pages, and the last
-/// page of the guest has an address.
+/// The arguments of SET_GUEST_MEMORY, checked: sizes and addresses are whole pages. If they are to be
+/// mapped, the last page of the guest has an address, and there is memory in the program.
 #[derive(Clone, Copy)]
 pub(super) struct Request {
     guest_pfn: u64,
@@ -40,17 +43,30 @@ impl Request {
         {
             return Err(EINVAL);
         }
-        let pages = args.size / PAGE_SIZE;
-        let end = args.guest_pfn.checked_add(pages).ok_or(EINVAL)?;
-        if end > u64::MAX / PAGE_SIZE {
-            return Err(EINVAL);
-        }
-        Ok(Self {
+        let request = Self {
             guest_pfn: args.guest_pfn,
-            pages,
+            pages: args.size / PAGE_SIZE,
             user_address: args.userspace_addr,
             flags: args.flags,
-        })
+        };
+        if !request.is_unmap() {
+            request.check_source(args.size)?;
+        }
+        Ok(request)
+    }
+
+    /// That there is memory to map, and room for it.
+    fn check_source(&self, size: u64) -> Result {
+        let end = self.guest_pfn.checked_add(self.pages).ok_or(EINVAL)?;
+        if end > GPA_END / PAGE_SIZE {
+            return Err(EINVAL);
+        }
+        match pin::kind(self.user_address, size) {
+            Kind::Nothing => Err(EINVAL),
+            // hvcore gives a child memory only, no devices.
+            Kind::Device => Err(user::error(errno::EOPNOTSUPP)),
+            Kind::Memory => Ok(()),
+        }
     }
 
     pub(super) fn is_unmap(&self) -> bool {
@@ -344,12 +360,6 @@ impl Regions {
 ///
 /// If accesses are `tracked`, pages are mapped when they are touched.
 pub(super) fn map(partition: PartitionId, request: Request, tracked: bool) -> Result<Region> {
-    match pin::kind(request.user_address, request.pages * PAGE_SIZE) {
-        Kind::Nothing => return Err(EINVAL),
-        // hvcore gives a child memory only, no devices.
-        Kind::Device => return Err(user::error(errno::EOPNOTSUPP)),
-        Kind::Memory => {}
-    }
     let writable = request.flags & mem_flags::WRITABLE != 0;
     let memory = PinnedPages::new(request.user_address, request.pages as usize, writable)?;
     let tracking = match tracked {

@@ -9,6 +9,7 @@
 use super::{partition::Partition, user};
 use crate::{
     hypercall::{self, PartitionId},
+    sys::block,
     tlfs::{
         hvcall::{access_state, access_state_flags as flags},
         mshv::{self as uapi, GpapAccessBitmap},
@@ -189,8 +190,11 @@ impl Partition {
             (uapi::GPAP_ACCESS_OP_SET, false) => flags::SET_ACCESSED,
             _ => 0,
         };
-        let bytes = usize::try_from(args.page_count.div_ceil(8)).map_err(|_| ENOMEM)?;
-        let mut bitmap = user::buffer(bytes)?;
+        // The kernel's driver has a byte for each page meanwhile; nobody else shall suffer.
+        if args.page_count / PAGE_SIZE > block::pages_available() {
+            return Err(ENOMEM);
+        }
+        let mut bitmap = user::buffer(args.page_count.div_ceil(8) as usize)?;
         self.access_states(args.gpap_base, args.page_count, change, |page, state| {
             bitmap[page / 8] |= u8::from(state & wanted != 0) << (page % 8);
         })

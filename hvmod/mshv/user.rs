@@ -2,7 +2,7 @@
 
 //! Arguments in the program's memory.
 
-pub(super) use crate::sys::user::{read, write, write_bytes, Small};
+pub(super) use crate::sys::user::{check, read, write, write_bytes, Small};
 use kernel::{
     prelude::*,
     uaccess::{UserPtr, UserSlice},

@@ -34,6 +34,7 @@ pub(super) fn ioctl(vp: &Vp, arg: usize, set: bool) -> Result<isize> {
     {
         return Err(EINVAL);
     }
+    user::check(args.buf_ptr, u64::from(args.buf_sz))?;
     let size = match args.type_ {
         vp_state::XSAVE => machine::get().xsave_size as u32,
         vp_state::SYNTHETIC_TIMERS => 200,

@@ -69,6 +69,7 @@ int hvmod_mutex_lock(struct hvmod_mutex *mutex);
 void hvmod_mutex_unlock(struct hvmod_mutex *mutex);
 
 /* user.c */
+bool hvmod_user_ok(u64 address, u64 size);
 bool hvmod_user_read(void *to, unsigned long from, unsigned long size);
 bool hvmod_user_write(unsigned long to, const void *from, unsigned long size);
 

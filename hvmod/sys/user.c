@@ -10,6 +10,12 @@
 
 #include "mshv.h"
 
+/* That a program could have memory there. */
+bool hvmod_user_ok(u64 address, u64 size)
+{
+	return access_ok((const void __user *)address, size);
+}
+
 bool hvmod_user_read(void *to, unsigned long from, unsigned long size)
 {
 	const u8 __user *source = (const u8 __user *)from;

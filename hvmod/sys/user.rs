@@ -10,6 +10,7 @@ use kernel::{
 };
 
 extern "C" {
+    fn hvmod_user_ok(address: u64, size: u64) -> bool;
     fn hvmod_user_read(to: *mut c_void, from: c_ulong, size: c_ulong) -> bool;
     fn hvmod_user_write(to: c_ulong, from: *const c_void, size: c_ulong) -> bool;
 }
@@ -55,6 +56,16 @@ impl<const N: usize> Small<N> {
     pub(crate) fn bytes(&self) -> &[u8] {
         // SAFETY: By the invariant.
         unsafe { core::slice::from_raw_parts(self.bytes.as_ptr().cast(), self.count) }
+    }
+}
+
+/// EFAULT where no program can have memory.
+pub(crate) fn check(address: u64, size: u64) -> Result {
+    // SAFETY: No precondition.
+    if unsafe { hvmod_user_ok(address, size) } {
+        Ok(())
+    } else {
+        Err(EFAULT)
     }
 }
 

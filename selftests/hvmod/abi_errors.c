@@ -181,6 +181,8 @@ static void create(void)
 	fails(fd, MSHV_CREATE_VP, &vp, EIO, "CREATE_VP before the partition is initialized");
 	region = (struct mshv_user_mem_region){ .size = PAGE, .userspace_addr = (uintptr_t)edge };
 	fails(fd, MSHV_SET_GUEST_MEMORY, &region, EIO, "SET_GUEST_MEMORY before it is initialized");
+	region.userspace_addr = (uintptr_t)NOWHERE;
+	fails(fd, MSHV_SET_GUEST_MEMORY, &region, EINVAL, "SET_GUEST_MEMORY of nothing before that");
 	tap(!ioctl(fd, MSHV_INITIALIZE_PARTITION), "INITIALIZE_PARTITION");
 	tap(!ioctl(fd, MSHV_INITIALIZE_PARTITION), "INITIALIZE_PARTITION again changes nothing");
 	close(fd);
@@ -220,9 +222,17 @@ static void memory(void)
 	WITH(flags, 1 << MSHV_SET_MEM_BIT_COUNT, EINVAL, "with an unknown flag");
 	for (i = 0; i < 7; i++)
 		WITH(rsvd[i], 1, EINVAL, "with a reserved byte");
+	WITH(guest_pfn, ~0ull, EINVAL, "past the last address");
+	WITH(guest_pfn, 1ull << 36, EINVAL, "where no GPA is");
+	WITH(guest_pfn, (1ull << 36) - 1, EINVAL, "across the last GPA");
 	WITH(guest_pfn, 0, EEXIST, "over another region");
 	WITH(guest_pfn, MEMORY_SIZE / PAGE - 1, EEXIST, "over the end of another region");
 	WITH(flags, UNMAP, ENOENT, "to unmap where nothing is");
+	good.flags = UNMAP;
+	WITH(guest_pfn, ~0ull, ENOENT, "to unmap past the last address");
+	WITH(userspace_addr, 0x1000, ENOENT, "to unmap what no memory is");
+	WITH(size, 0, EINVAL, "to unmap nothing");
+	good.flags = WRITABLE;
 	tap(!ioctl(p.fd, MSHV_SET_GUEST_MEMORY, &good), "SET_GUEST_MEMORY that is right");
 	WITH(flags, WRITABLE, EEXIST, "the same again");
 	good.flags = UNMAP;
@@ -328,6 +338,9 @@ static void states(void)
 	WITH(buf_ptr, (uintptr_t)page + 64, EINVAL, "at a broken address");
 	WITH(buf_ptr, 0x1000, EFAULT, "where nothing is");
 	WITH(buf_ptr, (uintptr_t)KERNEL_ADDRESS, EFAULT, "in the kernel's memory");
+	good.type = MSHV_VP_STATE_XSAVE;
+	WITH(buf_ptr, (uintptr_t)KERNEL_ADDRESS, EFAULT, "of the FPU in the kernel's memory");
+	WITH(buf_ptr, -(uint64_t)PAGE, EFAULT, "up to the end of all addresses");
 #undef WITH
 	fails(p.fd, MSHV_GET_GPAP_ACCESS_BITMAP, &bitmap, EINVAL, "GET_GPAP_ACCESS_BITMAP of nothing");
 	bitmap.page_count = 1;
@@ -336,6 +349,17 @@ static void states(void)
 	bitmap.access_type = MSHV_GPAP_ACCESS_TYPE_DIRTY;
 	bitmap.page_count = 1ULL << 36;
 	fails(p.fd, MSHV_GET_GPAP_ACCESS_BITMAP, &bitmap, ENOMEM, "GET_GPAP_ACCESS_BITMAP of 2^36 pages");
+	bitmap.page_count = ~0ull;
+	fails(p.fd, MSHV_GET_GPAP_ACCESS_BITMAP, &bitmap, ENOMEM, "GET_GPAP_ACCESS_BITMAP of 2^64 pages");
+	bitmap.page_count = 2;
+	bitmap.gpap_base = ~0ull;
+	fails(p.fd, MSHV_GET_GPAP_ACCESS_BITMAP, &bitmap, EINVAL, "GET_GPAP_ACCESS_BITMAP past the last page");
+	bitmap.gpap_base = 0;
+	bitmap.rsvd[5] = 1;
+	fails(p.fd, MSHV_GET_GPAP_ACCESS_BITMAP, &bitmap, EINVAL, "GET_GPAP_ACCESS_BITMAP with a reserved byte");
+	bitmap.rsvd[5] = 0;
+	bitmap.bitmap_ptr = 0;
+	fails(p.fd, MSHV_GET_GPAP_ACCESS_BITMAP, &bitmap, EINVAL, "GET_GPAP_ACCESS_BITMAP without a bitmap");
 	munmap(page, PAGE);
 }
 

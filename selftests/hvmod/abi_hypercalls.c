@@ -126,6 +126,57 @@ static void all_properties(struct partition *p)
 		  get_property(p->fd, 0x00090007, &value), EINVAL);
 }
 
+/* Those that are served: which have repetitions, and which output. */
+static const struct {
+	const char *name;
+	uint16_t code;
+	bool repeated, output;
+} forms[] = {
+	{ "GET_PARTITION_PROPERTY", 0x44, false, true },
+	{ "SET_PARTITION_PROPERTY", 0x45, false, false },
+	{ "INSTALL_INTERCEPT", 0x4d, false, false },
+	{ "GET_VP_REGISTERS", 0x50, true, true },
+	{ "SET_VP_REGISTERS", 0x51, true, false },
+	{ "TRANSLATE_VIRTUAL_ADDRESS", 0x52, false, true },
+	{ "REGISTER_INTERCEPT_RESULT", 0x91, false, false },
+	{ "ASSERT_VIRTUAL_INTERRUPT", 0x94, false, false },
+	{ "GET_GPA_PAGES_ACCESS_STATES", 0xc9, true, true },
+	{ "GET_VP_CPUID_VALUES", 0xf4, true, true },
+	{ "GET_PARTITION_PROPERTY_EX", 0x101, false, true },
+};
+
+/* Status 3, invalid input, which is EINVAL, and nothing done. */
+static bool invalid(struct partition *p, uint16_t code, uint16_t reps, bool output)
+{
+	static uint64_t in[512], out[512];
+	struct mshv_root_hvcall call = {
+		.code = code, .reps = reps, .in_sz = sizeof(in), .out_sz = output ? sizeof(out) : 0,
+		.in_ptr = (uintptr_t)in, .out_ptr = output ? (uintptr_t)out : 0,
+	};
+
+	memset(out, 0x5a, sizeof(out));
+	return ioctl(p->fd, MSHV_ROOT_HVCALL, &call) == -1 && errno == EINVAL && call.status == 3 &&
+	       call.reps == 0 && out[0] == 0x5a5a5a5a5a5a5a5a;
+}
+
+static void malformed(struct partition *p)
+{
+	size_t i;
+
+	for (i = 0; i < COUNT(forms); i++) {
+		bool repeated = forms[i].repeated, output = forms[i].output;
+
+		tap(invalid(p, forms[i].code, repeated ? 0 : 1, output), "%s with%s repetitions",
+		    forms[i].name, repeated ? "out" : "");
+		if (repeated)
+			tap(invalid(p, forms[i].code, 0xffff, output) &&
+			    invalid(p, forms[i].code, 4096, output), "%s with too many repetitions", forms[i].name);
+		if (output)
+			tap(invalid(p, forms[i].code, repeated, false), "%s without room for its output",
+			    forms[i].name);
+	}
+}
+
 int main(void)
 {
 	struct partition p;
@@ -134,6 +185,7 @@ int main(void)
 	partition_open(&p);
 	hypercalls(&p);
 	all_properties(&p);
+	malformed(&p);
 	partition_close(&p);
 	return tap_finish();
 }

@@ -356,7 +356,11 @@ impl Interrupt {
     /// From the input of ASSERT_VIRTUAL_INTERRUPT.
     pub fn from_input(input: &InputAssertInterrupt) -> HvResult<Self> {
         // Bit 30 is a hint that an x64 guest needs none of.
-        if input.control & !(3 | 1 << 30) != 0 || input.target_vtl & 0xf != 0 {
+        if input.control & !(3 | 1 << 30) != 0
+            || input.target_vtl & 0xf != 0
+            || input.rsvd_z0 != 0
+            || input.rsvd_z1 != 0
+        {
             return Err(HvStatus::INVALID_PARAMETER);
         }
         Interrupt::new(

@@ -4,11 +4,10 @@
 
 use core::num::NonZeroU64;
 
+pub use hvabi::GPA_END;
+
 /// Bytes of a page.
 pub const PAGE_SIZE: u64 = hvabi::PAGE_SIZE as u64;
-
-/// First byte that four levels of EPT can not reach (SDM vol. 3, 30.3.2).
-pub const GPA_END: u64 = 1 << 48;
 
 /// First byte above any physical address that a paging entry can hold.
 pub const SPA_END: u64 = 1 << 52;
