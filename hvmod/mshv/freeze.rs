@@ -39,6 +39,7 @@ impl State {
 
     /// The program has set the time.
     pub(super) fn set_clock(&mut self) {
+        self.local.look_at_timers = true;
         if self.frozen.is_some() {
             self.stop_clock();
         }

@@ -15,8 +15,8 @@ use crate::tlfs::{
     hvcall::{
         self as tlfs, code, cpuid_flags, translate_flags as flags, translate_result, CpuidLeaf,
         Input, InputAccessStates, InputAssertInterrupt, InputCpuidValues, InputGetProperty,
-        InputGetPropertyEx, InputInterceptResult, InputSetProperty, InputTranslate, Interrupt,
-        OutputTranslate, PropertyBank,
+        InputGetPropertyEx, InputInterceptResult, InputSetProperty, InputSignalEvent,
+        InputTranslate, Interrupt, OutputSignalEvent, OutputTranslate, PropertyBank,
     },
     mshv::RootHvcall,
     pod::{self, Pod},
@@ -182,6 +182,12 @@ fn call(target: &mut Target<'_>, code: u16, input: Input<'_>, output: &mut Outpu
             Err(_) => simple(Err(HvStatus::OPERATION_FAILED)),
         },
         code::GET_PARTITION_PROPERTY_EX => simple(get_property_ex(input, output)),
+        code::SIGNAL_EVENT_DIRECT => simple(signal_event(partition, input, output)),
+        code::POST_MESSAGE_DIRECT => simple(
+            input
+                .simple()
+                .and_then(|input| partition.post_message(&input)),
+        ),
         // What hvcore can not do, a hypervisor without these calls says.
         _ => simple(Err(HvStatus::INVALID_HYPERCALL_CODE)),
     }
@@ -255,7 +261,7 @@ fn set_property(partition: &Partition, setup: &mut Setup, input: Input<'_>) -> H
 }
 
 /// The VP that an input names.
-fn vp(partition: &Partition, index: u32) -> HvResult<&Arc<Vp>> {
+pub(super) fn vp(partition: &Partition, index: u32) -> HvResult<&Arc<Vp>> {
     partition.vp(index).ok_or(HvStatus::INVALID_VP_INDEX)
 }
 
@@ -320,6 +326,19 @@ fn get_registers(partition: &Partition, input: Input<'_>, output: &mut Output<'_
 fn assert_interrupt(partition: &Partition, input: Input<'_>) -> HvResult {
     let input: InputAssertInterrupt = input.simple()?;
     partition.assert_interrupt(Interrupt::from_input(&input)?)
+}
+
+fn signal_event(partition: &Partition, input: Input<'_>, output: &mut Output<'_>) -> HvResult {
+    let input: InputSignalEvent = input.simple()?;
+    let newly = partition.signal_event(&input)?;
+    output.put(
+        0,
+        &OutputSignalEvent {
+            newly_signaled: newly.into(),
+            reserved: [0; 7],
+        },
+    );
+    Ok(())
 }
 
 fn register_result(partition: &Partition, input: Input<'_>) -> HvResult {

@@ -6,6 +6,7 @@
 //! what was there is gone, which no guest relies on, and the page is saved with the guest's memory.
 
 use super::{
+    hvcall,
     intercept::native,
     partition::Partition,
     vp::{State, Vp},
@@ -16,7 +17,9 @@ use crate::{
     tlfs::{
         interface::{self, msr, Clock, Gp, Page, Read, Registers, HYPERCALL_CODE},
         processor::ECX,
+        register::VP_INDEX_ANY,
         status::{HvResult, HvStatus},
+        synic,
     },
 };
 
@@ -78,21 +81,25 @@ impl Partition {
         write: bool,
     ) -> HvResult<Option<Result<u64, Gp>>> {
         let features = state.local.features;
+        let value = state.run.gpr[gpr::RAX] & 0xffff_ffff | state.run.gpr[gpr::RDX] << 32;
+        if let Some(register) = synic::Register::of_msr(index) {
+            return Ok(match (state.local.offers(register.feature()), write) {
+                (false, _) => None,
+                (true, false) => Some(Ok(state.local.synic.read(register))),
+                (true, true) => Some(self.write_synic(state, register, value).map(|()| 0)),
+            });
+        }
         let Some(read) = self.interface.lock().registers.read(features, index) else {
             return Ok(None);
         };
         if write {
-            let value = state.run.gpr[gpr::RAX] & 0xffff_ffff | state.run.gpr[gpr::RDX] << 32;
             return Ok(Some(self.write_msr(state, index, value).map(|()| 0)));
         }
         Ok(Some(Ok(match read {
             Read::Value(value) => value,
             Read::VpIndex => u64::from(vp.index()),
             Read::VpAssistPage => state.local.vp_assist_page,
-            Read::ReferenceTime => {
-                let tsc = state.tsc(vp)?;
-                self.interface.lock().clock.time(tsc)
-            }
+            Read::ReferenceTime => self.time_of(vp, state)?,
             Read::TscFrequency => hypercall::tsc_khz() * 1000,
             // That of the crystal.
             Read::ApicFrequency => u64::from(native(vp, state, 0x15, 0)?[ECX]),
@@ -101,6 +108,12 @@ impl Partition {
                 0
             }
         })))
+    }
+
+    /// Reference time, as the VP sees it.
+    pub(super) fn time_of(&self, vp: &Vp, state: &mut State) -> HvResult<u64> {
+        let tsc = state.tsc(vp)?;
+        Ok(self.interface.lock().clock.time(tsc))
     }
 
     fn write_msr(&self, state: &mut State, index: u32, value: u64) -> Result<(), Gp> {
@@ -165,6 +178,11 @@ impl Partition {
             // A page that is no memory any more is nothing to the guest either.
             interface.show(self, Page::ReferenceTsc(gpa));
         }
-        Ok(())
+        drop(interface);
+        hvcall::each_vp(self, VP_INDEX_ANY, |vp| {
+            vp.lock().local.look_at_timers = true;
+            vp.notify();
+            Ok(())
+        })
     }
 }

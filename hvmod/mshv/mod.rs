@@ -15,6 +15,7 @@
 //! | [`ioeventfd`] | writes of a partition that become events |
 //! | [`intercept`] | what of a VP its program decides: CPUID, MSRs, exceptions |
 //! | [`interface`], [`guest_call`] | what a guest that knows Hyper-V finds: MSRs, pages, hypercalls |
+//! | [`synic`] | messages, events and timers for such a guest |
 //! | [`hvcall`] | the hypercalls of Hyper-V that a program may make |
 //! | [`registry`] | which partitions exist |
 //! | [`user`] | arguments in the program's memory |
@@ -65,6 +66,7 @@ mod registers;
 mod registry;
 mod routing;
 mod run;
+mod synic;
 mod tracking;
 mod user;
 mod vp;

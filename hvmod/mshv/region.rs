@@ -341,8 +341,9 @@ impl Regions {
             .read(gpa - region.request.guest_pfn * PAGE_SIZE, out)
     }
 
-    /// Writes words of guest memory, in one page; `None` where the guest could not write them.
-    pub(super) fn write(&mut self, gpa: u64, words: &[u64]) -> Option<()> {
+    /// The memory at `gpa`, which is about to be written to, and where in it that is; `None` where
+    /// the guest could not write.
+    fn writing(&mut self, gpa: u64) -> Option<(&PinnedPages, u64)> {
         let pfn = gpa / PAGE_SIZE;
         let region = self.list.iter_mut().find(|r| r.contains(pfn))?;
         let first = region.request.guest_pfn;
@@ -352,7 +353,20 @@ impl Regions {
         if let Some(tracking) = &mut region.tracking {
             tracking.touch((pfn - first) as usize, true);
         }
-        region.memory.write(gpa - first * PAGE_SIZE, words)
+        Some((&region.memory, gpa - first * PAGE_SIZE))
+    }
+
+    /// Writes words of guest memory, in one page; `None` where the guest could not write them.
+    pub(super) fn write(&mut self, gpa: u64, words: &[u64]) -> Option<()> {
+        let (memory, offset) = self.writing(gpa)?;
+        memory.write(offset, words)
+    }
+
+    /// Sets bits of a word of guest memory at once; what it was before. `None` where the guest could
+    /// not write it.
+    pub(super) fn set_bits(&mut self, gpa: u64, bits: u64) -> Option<u64> {
+        let (memory, offset) = self.writing(gpa)?;
+        memory.set_bits(offset, bits)
     }
 }
 

@@ -330,8 +330,8 @@ impl AnonFile for VpFile {
         match cmd {
             uapi::RUN_VP => run::ioctl(&self.partition, &self.vp, arg),
             uapi::ROOT_HVCALL => hvcall::passthrough(Target::Vp(&self.partition), arg),
-            uapi::GET_VP_STATE => vp_state::ioctl(&self.vp, arg, false),
-            uapi::SET_VP_STATE => vp_state::ioctl(&self.vp, arg, true),
+            uapi::GET_VP_STATE => vp_state::ioctl(&self.partition, &self.vp, arg, false),
+            uapi::SET_VP_STATE => vp_state::ioctl(&self.partition, &self.vp, arg, true),
             _ => Err(ENOTTY),
         }
     }

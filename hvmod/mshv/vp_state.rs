@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! MSHV_GET_VP_STATE and MSHV_SET_VP_STATE: the local APIC and the XSAVE area of a VP.
+//! MSHV_GET_VP_STATE and MSHV_SET_VP_STATE: the local APIC, the XSAVE area and the SynIC of a VP.
 
 use super::{
-    machine, user,
+    machine,
+    partition::Partition,
+    synic::with_synic,
+    user,
     vp::{hv_status, State, Vp},
 };
 use crate::{
@@ -23,7 +26,7 @@ use core::mem::offset_of;
 use kernel::prelude::*;
 
 /// Reads (`set` false) or writes state.
-pub(super) fn ioctl(vp: &Vp, arg: usize, set: bool) -> Result<isize> {
+pub(super) fn ioctl(partition: &Partition, vp: &Vp, arg: usize, set: bool) -> Result<isize> {
     let args = user::read::<GetSetVpState>(arg)?;
     let page = PAGE_SIZE as u64;
     if args.type_ >= vp_state::COUNT
@@ -80,8 +83,15 @@ pub(super) fn ioctl(vp: &Vp, arg: usize, set: bool) -> Result<isize> {
             let expanded = layout.expand(&mut state.xsave, &mut scratch);
             expanded.and_then(|()| state.store_xsave(vp)).map(Ok)
         }
-        // A VP has no synthetic interrupt controller.
-        _ => Err(HvStatus::INVALID_PARAMETER),
+        (vp_state::SYNTHETIC_TIMERS, false) => {
+            with_synic(&state).map(|()| user::write(buffer, &state.local.synic.timers_state()))
+        }
+        (vp_state::SYNTHETIC_TIMERS, true) => {
+            let timers = user::read(buffer)?;
+            state.local.look_at_timers = true;
+            with_synic(&state).and_then(|()| state.local.synic.set_timers_state(&timers).map(Ok))
+        }
+        (kind, _) => synic_page(partition, &state, kind, buffer, set),
     };
     done.map_err(|status| user::error(status.errno()))??;
     if set {
@@ -90,6 +100,45 @@ pub(super) fn ioctl(vp: &Vp, arg: usize, set: bool) -> Result<isize> {
         vp.waiter.wake();
     }
     Ok(0)
+}
+
+/// Reads or writes a page of the SynIC, which is in the guest's memory. One that is not in use is
+/// empty.
+fn synic_page(
+    partition: &Partition,
+    state: &State,
+    kind: u8,
+    buffer: usize,
+    set: bool,
+) -> HvResult<Result> {
+    with_synic(state)?;
+    let synic = &state.local.synic;
+    let page = match kind {
+        vp_state::SIMP => synic.messages_page(),
+        _ => synic.flags_page(),
+    };
+    let Ok(mut bytes) = user::buffer(PAGE_SIZE) else {
+        return Err(HvStatus::INSUFFICIENT_MEMORY);
+    };
+    if !set {
+        if let Some(gpa) = page {
+            partition.regions.lock().read(gpa, &mut bytes);
+        }
+        return Ok(user::write_bytes(buffer, &bytes));
+    }
+    if let Err(error) = user::read_bytes(buffer, &mut bytes) {
+        return Ok(Err(error));
+    }
+    if let Some(gpa) = page {
+        let mut regions = partition.regions.lock();
+        for at in (0..PAGE_SIZE).step_by(8) {
+            let word = pod::read_at(&bytes, at).unwrap_or(0);
+            regions
+                .write(gpa + at as u64, &[word])
+                .ok_or(HvStatus::INVALID_SYNIC_STATE)?;
+        }
+    }
+    Ok(Ok(()))
 }
 
 /// Loads the APIC's page to where the XSAVE area otherwise goes.

@@ -81,6 +81,8 @@ void hvmod_waiter_free(struct hvmod_waiter *waiter);
 void hvmod_waiter_attach(struct hvmod_waiter *waiter);
 int hvmod_waiter_thread(struct hvmod_waiter *waiter);
 bool hvmod_waiter_yield_to(struct hvmod_waiter *waiter);
+void hvmod_waiter_alarm(struct hvmod_waiter *waiter, u64 ns);
+bool hvmod_waiter_rang(struct hvmod_waiter *waiter);
 void hvmod_waiter_arm(struct hvmod_waiter *waiter);
 void hvmod_waiter_wake(struct hvmod_waiter *waiter);
 int hvmod_waiter_wait(struct hvmod_waiter *waiter, u64 ns);

@@ -7,6 +7,7 @@ use kernel::{
     error::from_err_ptr,
     ffi::{c_int, c_long, c_ulong, c_void},
     prelude::*,
+    sync::atomic::{Atomic, Full, Relaxed},
 };
 
 /// `struct page`.
@@ -211,6 +212,27 @@ impl PinnedPages {
             };
         }
         Some(())
+    }
+
+    /// Sets bits of the word at `offset`, a multiple of 8, in one step for whoever else writes to
+    /// it; what it was before. `None` if it is not there, or nobody may write to these pages.
+    pub(crate) fn set_bits(&self, offset: u64, bits: u64) -> Option<u64> {
+        let offset = usize::try_from(offset).ok()?;
+        if !self.written || offset % 8 != 0 || offset >= self.pages.len() * PAGE_SIZE {
+            return None;
+        }
+        // SAFETY: A pinned page, always mapped on 64 bits.
+        let page = unsafe { hvmod_page_address(self.pages[offset / PAGE_SIZE]) };
+        // SAFETY: The word is in the page and aligned; nothing in the kernel refers to it, and what
+        // programs and VPs do to it is as good as atomic.
+        let word = unsafe {
+            Atomic::<u64>::from_ptr(page.cast::<u8>().add(offset % PAGE_SIZE).cast::<u64>())
+        };
+        let mut before = word.load(Relaxed);
+        while let Err(now) = word.cmpxchg(before, before | bits, Full) {
+            before = now;
+        }
+        Some(before)
     }
 }
 

@@ -19,19 +19,44 @@ struct hvmod_waiter {
 	int woken;
 	/* The last thread that ran the VP. Changed under the queue's lock. */
 	struct pid *thread;
+	struct hrtimer alarm;
+	bool rang;
 };
+
+/* The thread returns from the VP that it runs, or from its sleep. */
+static enum hrtimer_restart ring(struct hrtimer *alarm)
+{
+	struct hvmod_waiter *waiter = container_of(alarm, struct hvmod_waiter, alarm);
+	struct task_struct *task;
+	unsigned long flags;
+
+	WRITE_ONCE(waiter->rang, true);
+	/* A full barrier behind: a thread that goes on after this sees it. */
+	hvmod_waiter_wake(waiter);
+	spin_lock_irqsave(&waiter->queue.lock, flags);
+	task = get_pid_task(waiter->thread, PIDTYPE_PID);
+	spin_unlock_irqrestore(&waiter->queue.lock, flags);
+	if (task) {
+		kick_process(task);
+		put_task_struct(task);
+	}
+	return HRTIMER_NORESTART;
+}
 
 struct hvmod_waiter *hvmod_waiter_new(void)
 {
 	struct hvmod_waiter *waiter = kzalloc(sizeof(*waiter), GFP_KERNEL_ACCOUNT);
 
-	if (waiter)
+	if (waiter) {
 		init_waitqueue_head(&waiter->queue);
+		hrtimer_setup(&waiter->alarm, ring, CLOCK_MONOTONIC, HRTIMER_MODE_REL);
+	}
 	return waiter;
 }
 
 void hvmod_waiter_free(struct hvmod_waiter *waiter)
 {
+	hrtimer_cancel(&waiter->alarm);
 	put_pid(waiter->thread);
 	kfree(waiter);
 }
@@ -75,6 +100,18 @@ bool hvmod_waiter_yield_to(struct hvmod_waiter *waiter)
 	done = yield_to(task, true) > 0;
 	put_task_struct(task);
 	return done;
+}
+
+/* Wakes the thread in @ns nanoseconds, in place of an earlier alarm. */
+void hvmod_waiter_alarm(struct hvmod_waiter *waiter, u64 ns)
+{
+	hrtimer_start(&waiter->alarm, ns_to_ktime(min(ns, (u64)KTIME_MAX / 2)), HRTIMER_MODE_REL);
+}
+
+/* Whether the alarm rang since this was asked. */
+bool hvmod_waiter_rang(struct hvmod_waiter *waiter)
+{
+	return READ_ONCE(waiter->rang) && xchg(&waiter->rang, false);
 }
 
 /* From here on no wake-up is lost. */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The thread of a VP: sleeping until woken, or until a time, and giving way to it.
+//! The thread of a VP: sleeping until woken, or until a time, an alarm, and giving way to it.
 
 use core::ptr::NonNull;
 use kernel::{error::to_result, ffi::c_int, prelude::*};
@@ -17,6 +17,8 @@ extern "C" {
     fn hvmod_waiter_attach(waiter: *mut RawWaiter);
     fn hvmod_waiter_thread(waiter: *mut RawWaiter) -> c_int;
     fn hvmod_waiter_yield_to(waiter: *mut RawWaiter) -> bool;
+    fn hvmod_waiter_alarm(waiter: *mut RawWaiter, ns: u64);
+    fn hvmod_waiter_rang(waiter: *mut RawWaiter) -> bool;
     fn hvmod_waiter_arm(waiter: *mut RawWaiter);
     fn hvmod_waiter_wake(waiter: *mut RawWaiter);
     fn hvmod_waiter_wait(waiter: *mut RawWaiter, ns: u64) -> c_int;
@@ -62,6 +64,19 @@ impl Waiter {
     pub(crate) fn yield_to(&self) -> bool {
         // SAFETY: By the invariant.
         unsafe { hvmod_waiter_yield_to(self.0.as_ptr()) }
+    }
+
+    /// Has the thread wake up, or return from the VP that it runs, in `ns` nanoseconds, in place of
+    /// an earlier alarm. Process context.
+    pub(crate) fn alarm(&self, ns: u64) {
+        // SAFETY: By the invariant.
+        unsafe { hvmod_waiter_alarm(self.0.as_ptr(), ns) };
+    }
+
+    /// Whether the alarm rang since this was asked.
+    pub(crate) fn rang(&self) -> bool {
+        // SAFETY: By the invariant.
+        unsafe { hvmod_waiter_rang(self.0.as_ptr()) }
     }
 
     /// Forgets earlier wake-ups. One that comes from now on is not lost.

@@ -155,6 +155,30 @@ pod_struct! {
         pub flags: u64,
         pub gpa_page_number: u64,
     }
+    /// `struct hv_input_signal_event_direct`.
+    pub struct InputSignalEvent {
+        pub partition_id: u64,
+        pub vp_index: u32,
+        pub vtl: u8,
+        pub sint: u8,
+        pub flag: u16,
+    }
+    /// `struct hv_output_signal_event_direct`.
+    pub struct OutputSignalEvent {
+        pub newly_signaled: u8,
+        pub reserved: [u8; 7],
+    }
+    /// `struct hv_input_post_message_direct`.
+    pub struct InputPostMessage {
+        pub partition_id: u64,
+        pub vp_index: u32,
+        pub vtl: u8,
+        pub padding: [u8; 3],
+        pub sint: u32,
+        /// A [`Message`](super::message::Message).
+        pub message: [u8; 256],
+        pub padding2: u32,
+    }
     /// `struct hv_cpuid_leaf_info`.
     pub struct CpuidLeaf {
         pub eax: u32,

@@ -13,6 +13,9 @@ pub mod feature {
     pub const HYPERVISOR_PRESENT: u64 = 1 << 0;
     pub const HV1: u64 = 1 << 1;
     pub const REFERENCE_COUNTER: u64 = 1 << 3;
+    pub const SYNIC: u64 = 1 << 4;
+    /// Synthetic timers, whose messages go to the SynIC.
+    pub const TIMERS: u64 = 1 << 5;
     pub const HYPERCALL: u64 = 1 << 7;
     pub const VP_INDEX: u64 = 1 << 8;
     pub const REFERENCE_TSC: u64 = 1 << 9;
@@ -28,6 +31,8 @@ pub const ASSIGNABLE: u64 = {
     HYPERVISOR_PRESENT
         | HV1
         | REFERENCE_COUNTER
+        | SYNIC
+        | TIMERS
         | HYPERCALL
         | VP_INDEX
         | REFERENCE_TSC
@@ -58,8 +63,10 @@ const CPUID_LAST: u32 = CPUID_BASE + 6;
 pub const CPUID_PRESENT: u32 = 1 << 31;
 
 /// Which features become which bit of leaf 0x40000003: EAX.
-const PRIVILEGES: [(u64, u32); 6] = [
+const PRIVILEGES: [(u64, u32); 8] = [
     (feature::REFERENCE_COUNTER, 1 << 1),
+    (feature::SYNIC, 1 << 2),
+    (feature::TIMERS, 1 << 3),
     (feature::HYPERCALL, 1 << 5),
     (feature::VP_INDEX, 1 << 6),
     (feature::REFERENCE_TSC, 1 << 9),
@@ -73,8 +80,12 @@ const MISCELLANEOUS: [(u64, u32); 2] = [
     (feature::FREQUENCIES, 1 << 8),
 ];
 
-/// The same, for leaf 0x40000004 EAX: what a guest does best to use.
-const RECOMMENDED: [(u64, u32); 2] = [(feature::FLUSH, 1 << 2), (feature::CLUSTER_IPI, 1 << 10)];
+/// The same, for leaf 0x40000004 EAX: what a guest does best to use, and not to use auto-EOI.
+const RECOMMENDED: [(u64, u32); 3] = [
+    (feature::FLUSH, 1 << 2),
+    (feature::SYNIC, 1 << 9),
+    (feature::CLUSTER_IPI, 1 << 10),
+];
 
 /// Leaf 0x40000004 EAX: time passes without the guest, so its watchdogs had better be patient.
 const RELAXED_TIMING: u32 = 1 << 5;
@@ -209,13 +220,14 @@ fn exists(features: u64, index: u32) -> bool {
     offered(features) & feature != 0
 }
 
-/// Which features a guest finds, of those that its VMM asked for: with no HV1, none.
+/// Which features a guest finds, of those that its VMM asked for: with no HV1, none; with no SynIC,
+/// no timers.
 pub fn offered(features: u64) -> u64 {
     const BOTH: u64 = feature::HYPERVISOR_PRESENT | feature::HV1;
-    if features & BOTH == BOTH {
-        features & ASSIGNABLE
-    } else {
-        0
+    match (features & BOTH == BOTH, features & feature::SYNIC != 0) {
+        (false, _) => 0,
+        (true, true) => features & ASSIGNABLE,
+        (true, false) => features & ASSIGNABLE & !feature::TIMERS,
     }
 }
 

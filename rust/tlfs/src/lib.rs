@@ -35,6 +35,7 @@ pub mod segment;
 pub mod state;
 pub mod status;
 pub mod store;
+pub mod synic;
 pub mod walk;
 pub mod xsave;
 

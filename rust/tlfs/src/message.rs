@@ -11,6 +11,7 @@ use hvabi::vp::{gpr, ExitKind, RunPage};
 /// `enum hv_message_type`.
 pub mod message_type {
     pub const NONE: u32 = 0x0000_0000;
+    pub const TIMER_EXPIRED: u32 = 0x8000_0010;
     pub const UNMAPPED_GPA: u32 = 0x8000_0000;
     pub const GPA_INTERCEPT: u32 = 0x8000_0001;
     pub const INVALID_VP_REGISTER_VALUE: u32 = 0x8000_0020;

@@ -95,12 +95,9 @@ pub mod name {
     pub const REFERENCE_TSC: u32 = 0x0009_0017;
     /// Sixteen follow each other, then SCONTROL, SVERSION, SIEFP, SIMP, EOM.
     pub const SINT0: u32 = 0x000a_0000;
-    pub const SINT15: u32 = 0x000a_000f;
     pub const SCONTROL: u32 = 0x000a_0010;
-    pub const EOM: u32 = 0x000a_0014;
     /// CONFIG and COUNT of four timers follow each other.
     pub const STIMER0_CONFIG: u32 = 0x000b_0000;
-    pub const STIMER3_COUNT: u32 = 0x000b_0007;
 }
 
 /// Pairs of variable-range MTRRs that a VP has.

@@ -12,6 +12,7 @@ use super::interface;
 use super::register::{name, RegisterValue, MTRR_PAIRS};
 use super::segment::{SegmentRegister, TableRegister};
 use super::status::{HvResult, HvStatus};
+use super::synic::{self, Effect, Synic};
 use hvabi::state::{activity, group, Registers};
 use hvabi::vp::{RunPage, Segment};
 
@@ -42,6 +43,16 @@ pub struct LocalRegisters {
     /// What the partition's VPs share: here while registers are read or written.
     pub interface: interface::Registers,
     pub vp_assist_page: u64,
+    pub synic: Synic,
+    /// The VP's synthetic timers are to be looked at before it runs.
+    pub look_at_timers: bool,
+}
+
+impl LocalRegisters {
+    /// Whether the guest finds that synthetic feature.
+    pub fn offers(&self, feature: u64) -> bool {
+        interface::offered(self.features) & feature != 0
+    }
 }
 
 /// The state of a VP, as far as it was loaded.
@@ -105,19 +116,9 @@ pub fn home(name: u32) -> Option<Home> {
         | n::VP_INDEX
         | n::VP_ROOT_SIGNAL_COUNT => Home::Local,
         n::HYPERCALL | n::GUEST_OS_ID | n::VP_ASSIST_PAGE | n::REFERENCE_TSC => Home::Local,
-        _ if is_synthetic(name) => Home::Local,
+        _ if synic::Register::of_name(name).is_some() => Home::Local,
         _ => return None,
     })
-}
-
-/// True for a register of an interface that guests do not have. A VMM writes their reset state to
-/// each VP.
-fn is_synthetic(name: u32) -> bool {
-    use super::register::name as n;
-    matches!(
-        name,
-        n::SINT0..=n::EOM | n::STIMER0_CONFIG..=n::STIMER3_COUNT
-    )
 }
 
 /// A masked SINT, as it is after reset.
@@ -215,9 +216,14 @@ impl View<'_> {
             n::GUEST_OS_ID => local.interface.guest_os_id.into(),
             n::REFERENCE_TSC => local.interface.reference_tsc.into(),
             n::VP_ASSIST_PAGE => local.vp_assist_page.into(),
-            n::SINT0..=n::SINT15 => SINT_MASKED.into(),
-            _ if is_synthetic(name) => 0.into(),
-            _ => return Err(HvStatus::INVALID_PARAMETER),
+            _ => match synic::Register::of_name(name) {
+                Some(register) if local.offers(register.feature()) => {
+                    local.synic.read(register).into()
+                }
+                Some(synic::Register::Sint(_)) => SINT_MASKED.into(),
+                Some(_) => 0.into(),
+                None => return Err(HvStatus::INVALID_PARAMETER),
+            },
         })
     }
 
@@ -305,7 +311,7 @@ impl View<'_> {
                     _ => interface::feature::HYPERCALL,
                 };
                 let local = &mut *self.local;
-                if value.low != 0 && interface::offered(local.features) & feature == 0 {
+                if value.low != 0 && !local.offers(feature) {
                     return bad;
                 }
                 *match name {
@@ -315,18 +321,35 @@ impl View<'_> {
                     _ => &mut local.interface.reference_tsc,
                 } = value.low;
             }
-            // The guest has no such interface, so that only the state after reset makes sense.
-            n::SINT0..=n::SINT15 => {
-                if value.low & !SINT_MASKED != 0 {
-                    return bad;
-                }
+            _ => {
+                let register = synic::Register::of_name(name).ok_or(HvStatus::INVALID_PARAMETER)?;
+                return self.set_synic(register, value.low);
             }
-            _ if is_synthetic(name) => {
-                if value.low != 0 {
-                    return bad;
-                }
-            }
-            _ => return Err(HvStatus::INVALID_PARAMETER),
+        }
+        Ok(())
+    }
+
+    /// Writes a register of the SynIC, of which the pages are as the VMM left them.
+    fn set_synic(&mut self, register: synic::Register, value: u64) -> HvResult {
+        let local = &mut *self.local;
+        if !local.offers(register.feature()) {
+            // A VMM writes the state after reset to each VP; where there is no such interface,
+            // only that makes sense.
+            let allowed = match register {
+                synic::Register::Sint(_) => SINT_MASKED,
+                _ => 0,
+            };
+            return match value & !allowed {
+                0 => Ok(()),
+                _ => Err(HvStatus::INVALID_REGISTER_VALUE),
+            };
+        }
+        if register == synic::Register::Version && value == local.synic.read(register) {
+            return Ok(());
+        }
+        match local.synic.write(register, value) {
+            Ok(effect) => local.look_at_timers |= effect == Effect::Timers,
+            Err(interface::Gp) => return Err(HvStatus::INVALID_REGISTER_VALUE),
         }
         Ok(())
     }

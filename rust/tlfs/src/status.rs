@@ -25,6 +25,8 @@ impl HvStatus {
     pub const INVALID_VP_INDEX: HvStatus = HvStatus(0xe);
     pub const NOT_FOUND: HvStatus = HvStatus(0x10);
     pub const INVALID_VP_STATE: HvStatus = HvStatus(0x15);
+    pub const INVALID_SYNIC_STATE: HvStatus = HvStatus(0x18);
+    pub const OBJECT_IN_USE: HvStatus = HvStatus(0x19);
     pub const NO_RESOURCES: HvStatus = HvStatus(0x1d);
     pub const PROCESSOR_FEATURE_NOT_SUPPORTED: HvStatus = HvStatus(0x20);
     pub const INVALID_REGISTER_VALUE: HvStatus = HvStatus(0x50);

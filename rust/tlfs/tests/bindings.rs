@@ -4,7 +4,7 @@
 
 use mshv_bindings::*;
 use std::mem::offset_of;
-use tlfs::{hvcall, lapic, message, property, register, status};
+use tlfs::{hvcall, lapic, message, property, register, status, synic};
 
 macro_rules! layout {
     ($ours:path, $theirs:ty, { $($field:ident => $name:ident),* $(,)? }) => {
@@ -58,6 +58,16 @@ fn structures() {
     layout!(hvcall::InputCpuidValues, hv_input_get_vp_cpuid_values, {
         vp_index => vp_index, flags => flags,
     });
+    layout!(hvcall::InputSignalEvent, hv_input_signal_event_direct, {
+        vp_index => target_vp, vtl => target_vtl, sint => target_sint, flag => flag_number,
+    });
+    layout!(hvcall::OutputSignalEvent, hv_output_signal_event_direct, {
+        newly_signaled => newly_signaled,
+    });
+    layout!(hvcall::InputPostMessage, hv_input_post_message_direct, {
+        vp_index => vp_index, vtl => vtl, sint => sint_index, message => message,
+    });
+    layout!(synic::TimersState, hv_synthetic_timers_state, {});
     layout!(hvcall::PropertyBank, hv_partition_property_vmm_capabilities, {
         bank_count => bank_count,
     });

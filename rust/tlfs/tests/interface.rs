@@ -42,12 +42,14 @@ fn nothing_is_announced_that_was_not_asked_for() {
 #[test]
 fn what_is_asked_for_and_not_there_is_not_announced() {
     assert_eq!(leaf(u64::MAX, 0x4000_0003), leaf(ALL, 0x4000_0003));
-    // Reference counter, hypercalls, VP index, reference TSC, guest idle, frequencies.
-    assert_eq!(leaf(ALL, 0x4000_0003), [0xe62, 0, 0, 1 << 5 | 1 << 8]);
+    // Reference counter, SynIC, timers, hypercalls, VP index, reference TSC, guest idle, frequencies.
+    assert_eq!(leaf(ALL, 0x4000_0003), [0xe6e, 0, 0, 1 << 5 | 1 << 8]);
     assert_eq!(
         leaf(ALL, 0x4000_0004),
-        [1 << 2 | 1 << 5 | 1 << 10, u32::MAX, 0, 0]
+        [1 << 2 | 1 << 5 | 1 << 9 | 1 << 10, u32::MAX, 0, 0]
     );
+    // Timers have nowhere to tell without the SynIC.
+    assert_eq!(leaf(ALL & !feature::SYNIC, 0x4000_0003)[0], 0xe62);
     for index in [
         0x4000_0003,
         0x4000_0010,
