@@ -7,6 +7,7 @@
 # why NAME: why a test cannot pass here, if it cannot.
 why() {
 	case $1 in
+	*test_post_message_direct) echo "it posts to a source that is masked; the crate leaves it out" ;;
 	*test_create_device) echo "no devices are passed through; nor does the kernel's driver have that call" ;;
 	esac
 }
@@ -16,7 +17,7 @@ load_hvmod
 log_mark
 # One by one: each locks memory. The one that is left out locks 8 GiB.
 skip "ioctls::vm::tests::test_get_dirty_log_8G" "locks 8 GiB of memory"
-timeout 600 ./mshv_ioctls_tests --test-threads=1 --skip test_get_dirty_log_8G >/tmp/mshv_ioctls.out 2>&1
+timeout 600 ./mshv_ioctls_tests --test-threads=1 --include-ignored --skip test_get_dirty_log_8G >/tmp/mshv_ioctls.out 2>&1
 while read -r line; do
 	case $line in
 	"test "*" ... "*) ;;
@@ -25,7 +26,6 @@ while read -r line; do
 	name=${line#test } name=${name%% *}
 	case $line in
 	*"... ok") ok "$name" ;;
-	*"... ignored"*) skip "$name" "the crate leaves it out" ;;
 	*)
 		reason=$(why "$name")
 		if [ "$reason" ]; then
