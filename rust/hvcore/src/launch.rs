@@ -225,6 +225,9 @@ pub fn write_controls(caps: &Caps, secondary: u32, space: &Space, policy: &Polic
     if secondary & proc2::XSAVES != 0 {
         vmcs::XSS_EXITING.write(0);
     }
+    if secondary & proc2::ENCLS != 0 {
+        vmcs::ENCLS_EXITING.write(u64::MAX);
+    }
     if secondary & proc2::PCONFIG != 0 {
         vmcs::PCONFIG_EXITING.write(0);
     }

@@ -240,8 +240,9 @@ fn check_entry() {
         | proc::MONITOR
         | proc::SECONDARY;
     assert_eq!(first & always, always, "primary controls");
-    let always = proc2::EPT | proc2::VPID | proc2::UNRESTRICTED | proc2::WBINVD;
+    let always = proc2::EPT | proc2::VPID | proc2::UNRESTRICTED | proc2::WBINVD | proc2::ENCLS;
     assert_eq!(second & always, always, "secondary controls");
+    assert_eq!(vmcs::ENCLS_EXITING.read(), u64::MAX);
     if first & proc::TPR_SHADOW == 0 {
         assert_eq!(second & proc2::APIC_REGISTERS, 0, "needs the TPR shadow");
         assert_eq!(first >> 19 & 3, 3, "without a TPR shadow CR8 exits");

@@ -219,7 +219,12 @@ fn write_controls(lp: &Lp, state: &mut State, eptp: u64) {
             | proc2::VPID
             | proc2::UNRESTRICTED
             | proc2::APIC_REGISTERS,
-        proc2::RDTSCP | proc2::WBINVD | proc2::INVPCID | proc2::XSAVES | proc2::PAUSE_LOOP,
+        proc2::RDTSCP
+            | proc2::WBINVD
+            | proc2::INVPCID
+            | proc2::ENCLS
+            | proc2::XSAVES
+            | proc2::PAUSE_LOOP,
     );
     let space = Space { vpid: state.vpid, eptp, msrs: config().child_msrs };
     launch::write_controls(caps, secondary, &space, &config().child_rules.policy);

@@ -75,6 +75,7 @@ fields! {
     APIC_ACCESS: u64 = 0x2014;
     EPTP: u64 = 0x201a;
     XSS_EXITING: u64 = 0x202c;
+    ENCLS_EXITING: u64 = 0x202e;
     PCONFIG_EXITING: u64 = 0x203e;
     GUEST_PHYSICAL_ADDRESS: u64 = 0x2400;
 
@@ -315,6 +316,7 @@ pub mod control {
         pub const APIC_REGISTERS: u32 = 1 << 8;
         pub const PAUSE_LOOP: u32 = 1 << 10;
         pub const INVPCID: u32 = 1 << 12;
+        pub const ENCLS: u32 = 1 << 15;
         pub const XSAVES: u32 = 1 << 20;
         pub const USER_WAIT: u32 = 1 << 26;
         pub const PCONFIG: u32 = 1 << 27;
