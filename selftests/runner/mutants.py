@@ -144,7 +144,8 @@ ALL = [
            "    event.for_mode(vmcs::GUEST_CR0.read()).inject();", "    event.inject();", ROOT,
            # VM entry refuses an error code there, and hvcore dies of it.
            ("real mode: exceptions as there, without an error code",)),
-    Mutant("root-nmi-behind-mov-ss", "root.rs", "    event::leave_shadow();\n", "", ROOT,
+    Mutant("root-nmi-behind-mov-ss", "root.rs",
+           "    event::leave_shadow();\n    Event::NMI.inject();\n", "    Event::NMI.inject();\n", ROOT,
            ("NMI: behind MOV SS none is lost, and hvcore lives",)),
 
     # Hypercalls.
