@@ -30,6 +30,15 @@ class Programs(unittest.TestCase):
     def test_all_skipped(self):
         self.assertEqual(counted(["1..0 # SKIP no VMX"]), (0, 0, 1))
 
+    def test_all_skipped_with_its_status(self):
+        self.assertEqual(counted(["1..0 # SKIP no VMX"], 4), (0, 0, 1))
+
+    def test_status_of_a_skip_and_results(self):
+        self.assertEqual(counted(["ok 1 - a", "1..1"], 4), (1, 1, 0))
+
+    def test_status_of_a_skip_and_nothing(self):
+        self.assertEqual(counted([], 4), (0, 1, 0))
+
     def test_too_few(self):
         self.assertEqual(counted(["1..3", "ok 1 - a", "ok 2 - b"]), (2, 1, 0))
 

@@ -15,6 +15,7 @@ class Group:
     cpus: int = 2
     model: str = DEFAULT_MODEL
     memory: int = 2048
+    # "bochs", "qemu" without VMX, "virtme" or "here": see here.py.
     machine: str = "bochs"
     # A larger user space of the lab, for programs that the small one cannot run.
     root: str = ""
@@ -38,6 +39,9 @@ class Group:
     def on(self, kernel):
         return dataclasses.replace(self, kernel=kernel)
 
+    def at(self, machine):
+        return dataclasses.replace(self, machine=machine)
+
 
 WITH_HVCTL = ("hvmod.ko", "programs", "hvctl")
 
@@ -52,6 +56,9 @@ ALL = [
     Group("root-1lp", [("identity", "./identity.sh"), ("load", "./load.sh 3")], cpus=1, needs=WITH_HVCTL),
     Group("refusals", [("second", "./second_load.sh"), ("kvm", "./kvm_holds_vmx.sh")], needs=WITH_HVCTL),
     Group("no-vmx", [("no_vmx", "./no_vmx.sh")], machine="qemu", needs=WITH_HVCTL),
+    # The way of people with VMX; where there is none, each test is to say that it was skipped.
+    Group("virtme-ng", [("no_vmx", "./no_vmx.sh"), ("identity", "./identity.sh"), ABI[0]],
+          machine="virtme", cpus=1, needs=WITH_HVCTL),
     Group("abi", [*ABI, ("abi_errors", "./with_hvmod ./abi_errors"),
                   ("abi_sharing", "./with_hvmod ./abi_sharing")]),
     Group("death", [("death", "./death.sh")], needs=(*WITH_HVCTL, "hvmod-debug.ko"), timeout=900),

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import time
 
+from . import here
 from .host import ENTER, TOP, capture, tail
 from .tap import Stream
 
@@ -57,15 +58,17 @@ def guest_disk(report):
     return place.stdout.strip()
 
 
-def prepare(report, series):
-    """Build what the tests need, for one kernel series; what could not be had."""
-    kernel = [f"KERNEL={series}"] if series else []
+def prepare(report, series, here=False):
+    """Build what the tests need, for one kernel series or the one that runs here; what could not
+    be had."""
+    kernel = [] if here else ["LAB=1", *([f"KERNEL={series}"] if series else [])]
     stage = STAGE / (series or "newest")
     stage.mkdir(parents=True, exist_ok=True)
+    make = ["make", "--no-print-directory", *kernel]
     steps = [
-        ("hvmod.ko", ["make", "--no-print-directory", "LAB=1", *kernel, "module"]),
-        ("hvmod-debug.ko", ["make", "--no-print-directory", "LAB=1", *kernel, "HVMOD_DEBUG=1", "module"]),
-        ("hvctl", ["make", "--no-print-directory", "LAB=1", *kernel, "hvctl"]),
+        ("hvmod.ko", [*make, "module"]),
+        ("hvmod-debug.ko", [*make, "HVMOD_DEBUG=1", "module"]),
+        ("hvctl", [*make, "hvctl"]),
     ]
     missing = set()
     for product, argv in steps:
@@ -80,7 +83,10 @@ def prepare(report, series):
                        check=True)
         report.ok(name)
         report.note(f"{time.monotonic() - began:.0f} s")
-    entered = [str(ENTER), *(["--kernel", series] if series else []), "--"]
+    if here:
+        entered = ["env", f"KDIR=/lib/modules/{os.uname().release}/build"]
+    else:
+        entered = [str(ENTER), *(["--kernel", series] if series else []), "--"]
     done = capture([*entered, "make", "-k", "-C", str(TOP / "selftests"), f"OUT={stage}"], TOP)
     if done.returncode:
         report.not_ok("build: test programs" + (f" for {series}" if series else ""),
@@ -91,10 +97,17 @@ def prepare(report, series):
     return missing
 
 
-def script(group, environment):
-    """What the machine's shell is told: each program between two marks."""
-    lines = ["cd /put/t"]
-    lines += [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
+def environment(group, soak):
+    """What the programs are told of the machine and of how much there is to do."""
+    told = {"SOAK": "1" if soak else "", "MODEL": group.model, "CPUS": str(group.cpus),
+            "CHILDREN": "1" if group.children else ""}
+    # Of tests that try things at random, for who wants to try others.
+    return told | {name: os.environ[name] for name in ("SEEDS", "COUNT") if os.environ.get(name)}
+
+
+def script(group, soak):
+    """What a shell is told that is where the programs are: each between two marks."""
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in environment(group, soak).items()]
     for name, command in group.programs:
         lines += [f"echo; echo '@@program {name}'",
                   f"( {command} ) 2>&1",
@@ -106,15 +119,37 @@ def script(group, environment):
 def run(report, group, soak):
     """Boot the group's machine and run its programs."""
     stage = STAGE / (group.kernel or "newest")
+    began = time.monotonic()
+    stream = Stream(report, group.name, [name for name, _ in group.programs])
+    with tempfile.TemporaryFile("w+", errors="replace") as errors:
+        with subprocess.Popen(command(report, group, stage, soak), stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=errors, text=True, errors="replace",
+                              env=os.environ) as process:
+            for line in process.stdout:
+                stream.line(line)
+        errors.seek(0)
+        said = errors.read()
+    failed = process.returncode != 0
+    stream.close(tail(said, 90) if failed else "")
+    if failed and not stream.current and not stream.waiting:
+        report.not_ok(f"{group.name}: the machine ended well",
+                      f"status {process.returncode}\n{tail(said, 90)}")
+    report.note(f"{group.name}: {time.monotonic() - began:.0f} s")
+
+
+def command(report, group, stage, soak):
+    """What runs the group's programs on its machine."""
     timeout = group.timeout * (20 if soak else 1)
+    if group.machine == "here":
+        report.note(f"{group.name}: this machine")
+        return here.command(stage, script(group, soak))
+    if group.machine == "virtme":
+        report.note(f"{group.name}: virtme-ng, {group.cpus} LP, {group.memory} MiB")
+        return here.virtme(group, stage, script(group, soak), 8 * timeout)
     # Of Bochs, which is never idle, processor time counts: others may have work too.
     limits = ["--timeout", str(timeout)]
     if group.machine == "bochs":
         limits = ["--cpu-time", str(timeout), "--timeout", str(8 * timeout)]
-    environment = {"SOAK": "1" if soak else "", "MODEL": group.model, "CPUS": str(group.cpus),
-                   "CHILDREN": "1" if group.children else ""}
-    # Of tests that try things at random, for who wants to try others.
-    environment |= {name: os.environ[name] for name in ("SEEDS", "COUNT") if os.environ.get(name)}
     argv = [str(RUN), "--machine", group.machine, "--cpus", str(group.cpus),
             "--memory", str(group.memory), *limits, "--put", f"{stage}:t"]
     if group.machine == "bochs":
@@ -130,22 +165,8 @@ def run(report, group, soak):
     if group.guest_disk:
         place = guest_disk(report)
         argv += ["--put", f"{place}:guest"] if place else []
-    argv += ["--", script(group, environment)]
+    argv += ["--", "cd /put/t\n" + script(group, soak)]
     where = f"{group.model}, " if group.machine == "bochs" else "QEMU without VMX, "
     report.note(f"{group.name}: {where}{group.cpus} LP, {group.memory} MiB"
                 + (f", kernel {group.kernel}" if group.kernel else ""))
-    began = time.monotonic()
-    stream = Stream(report, group.name, [name for name, _ in group.programs])
-    with tempfile.TemporaryFile("w+", errors="replace") as errors:
-        with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
-                              text=True, errors="replace", env=os.environ) as process:
-            for line in process.stdout:
-                stream.line(line)
-        errors.seek(0)
-        said = errors.read()
-    failed = process.returncode != 0
-    stream.close(tail(said, 90) if failed else "")
-    if failed and not stream.current and not stream.waiting:
-        report.not_ok(f"{group.name}: the machine ended well",
-                      f"status {process.returncode}\n{tail(said, 90)}")
-    report.note(f"{group.name}: {time.monotonic() - began:.0f} s")
+    return argv

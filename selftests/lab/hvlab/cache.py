@@ -76,8 +76,8 @@ def remove(path):
 class Progress:
     """Says which stage runs, what it does, and for how long."""
 
-    def __init__(self, total):
-        self.total = total
+    def __init__(self, total, out=None):
+        self.total, self.out = total, out
         self.began = time.monotonic()
         self.lock = threading.Lock()
 
@@ -85,7 +85,7 @@ class Progress:
         elapsed = int(time.monotonic() - self.began)
         with self.lock:
             print(f"[{number}/{self.total}] {elapsed // 60}:{elapsed % 60:02d} {text}",
-                  flush=True)
+                  file=self.out, flush=True)
 
 
 class Stage:
