@@ -29,6 +29,8 @@ class Group:
     guest_disk: bool = False
     # Why it cannot run for now.
     skip: str = ""
+    # Takes too long for each day: runs in a soak, and when it is asked for by its name.
+    long: bool = False
     # More for the kernel's command line.
     append: str = ""
     # The machine restarts on purpose, and then runs the programs again.
@@ -87,6 +89,8 @@ ALL = [
     Group("qemu", [("mshv_ioctls", "./mshv_ioctls.sh"),
                    ("cloud_hypervisor", "./with_hvmod ./cloud_hypervisor"), ("qemu", "./qemu.sh")],
           root="full", cpus=1, needs=WITH_HVCTL, timeout=1800),
+    Group("qemu-debian", [("qemu_debian", "./qemu_debian.sh")], root="full", cpus=1,
+          needs=WITH_HVCTL, timeout=3600, guest_disk=True, long=True),
     Group("devices", [("disks", "./disks.sh"), ("stop", "./stop.sh")], cpus=1, needs=WITH_HVCTL,
           timeout=900),
     Group("devices-more", [("vhost", "./vhost.sh"), ("disk_io", "./disk_io.sh"),
