@@ -9,6 +9,7 @@ load_hvmod
 log_mark
 limit=200
 payload escape 1 </dev/null
+payload old_modes 1 </dev/null
 
 count=8000 seeds="1 2"
 if [ -n "$SOAK" ]; then

@@ -26,7 +26,7 @@ class Program:
 PROGRAMS = {
     ROOT: Program("./root_attacks.sh",
                   ("hvattack.ko", "identity", "work", "kcore", "ring3", "exit.elf")),
-    CHILD: Program("./child_attacks.sh", ("payload.sh", "escape.elf", "identity", "work")),
+    CHILD: Program("./child_attacks.sh", ("payload.sh", "escape.elf", "old_modes.elf", "identity", "work")),
     # The attacks alone.
     PRIVATE: Program("ATTACKS=1 ./private.sh", ("hvattack.ko", "vmlinuz", "initrd", "exit.elf"), 512),
     ABI_PRIVATE: Program("./with_hvmod ./abi_private", ("with_hvmod", "abi_private"), 512),
@@ -208,6 +208,13 @@ ALL = [
     Mutant("child-hypercalls", "child_exit.rs",
            "const NO_SUCH_CALL: u64 = 2;", "const NO_SUCH_CALL: u64 = 0;", CHILD,
            ("VMCALL: every number is unknown",)),
+    Mutant("child-hypercall-of-ring-3", "child_exit.rs",
+           "    if event::cpl() != 0 {\n        return inject(run, Event::UD);", "    if false {\n        return inject(run, Event::UD);",
+           CHILD, ("VM86: VMCALL",)),
+    Mutant("child-in-real-mode", "interrupt.rs",
+           "        event.for_mode(vmcs::GUEST_CR0.read()).inject();", "        event.inject();", CHILD,
+           # VM entry refuses an error code there, which ends the partition.
+           ("old_modes: ends with status 1",)),
     Mutant("child-cr4", "policy/cr.rs",
            "        unless(value & !self.cr4_allowed != 0)?;\n", "", CHILD,
            ("CR4: VMXE is #GP",)),
