@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Tests that need no machine with VMX: cargo's, the formatters' and the linters'."""
 
+import os
 import pathlib
 import re
 import shutil
@@ -88,6 +89,11 @@ def formatter(report, lab):
 def tests(report, wanted, have_lab):
     """Run those that are `wanted`: a function of the name."""
     here = cargo_here()
+    if here and have_lab and "KSRC" not in os.environ:
+        # Of a test that compares with the kernel's headers.
+        asked = capture([str(ENTER), "--", "printenv", "KDIR"], TOP)
+        if asked.returncode == 0:
+            os.environ["KSRC"] = asked.stdout.strip()
     for name, directory in (("rust", TOP / "rust"), ("hvctl-user", TOP / "hvctl-user")):
         if not wanted(f"cargo-{name}"):
             continue

@@ -8,12 +8,14 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// What the kernel's headers take from others, as far as it matters to a layout.
 const SHIM: &str = r#"
 #include <stddef.h>
 #include <stdint.h>
 #include <stdbool.h>
+#include <errno.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 typedef uint8_t u8, __u8; typedef uint16_t u16, __u16; typedef uint32_t u32, __u32;
@@ -48,7 +50,9 @@ fn source() -> Option<PathBuf> {
 
 /// Compiles and runs a program whose `main` is `body`; gives the numbers that it prints.
 fn run(source: &Path, body: &str) -> Vec<u64> {
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("layout");
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Relaxed);
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("layout{number}"));
     let shim = dir.join("linux");
     std::fs::create_dir_all(&shim).unwrap();
     // None of these may come from the kernel, whose own need its configuration.
@@ -121,20 +125,127 @@ fn same_as_the_kernel() {
     numbers(&mut checks);
     registers(&mut checks);
 
-    let mut body = String::new();
-    for name in &checks.names {
-        writeln!(body, "printf(\"%llu\\n\", (unsigned long long)({name}));").unwrap();
-    }
-    let theirs = run(&source, &body);
+    let theirs = values(&source, &checks.names);
     assert_eq!(theirs.len(), checks.ours.len());
     for ((name, ours), theirs) in checks.names.iter().zip(&checks.ours).zip(theirs) {
         assert_eq!(*ours, theirs, "{name}");
     }
 }
 
+/// Words of `text` that begin with `prefix`.
+fn words<'a>(text: &'a str, prefix: &str) -> Vec<&'a str> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| word.starts_with(prefix))
+        .collect()
+}
+
+/// What lies between `from` and the next `to`.
+fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
+    let (_, rest) = text.split_once(from).expect(from);
+    rest.split_once(to).expect(to).0
+}
+
+fn sorted(mut values: Vec<u64>) -> Vec<u64> {
+    values.sort_unstable();
+    values
+}
+
+/// What C says of these expressions.
+fn values(source: &Path, expressions: &[impl std::fmt::Display]) -> Vec<u64> {
+    let mut body = String::new();
+    for expression in expressions {
+        writeln!(
+            body,
+            "printf(\"%llu\\n\", (unsigned long long)({expression}));"
+        )
+        .unwrap();
+    }
+    run(source, &body)
+}
+
+#[test]
+fn same_calls_as_the_kernels_driver() {
+    let driver = |source: &Path| {
+        let read = |name| std::fs::read_to_string(source.join("drivers/hv").join(name)).ok();
+        Some((read("mshv_root_main.c")?, read("hv_common.c")?))
+    };
+    let Some((source, (main, common))) = source().and_then(|s| Some((s.clone(), driver(&s)?)))
+    else {
+        eprintln!("SKIP: neither KSRC nor KDIR names a kernel source with drivers/hv");
+        return;
+    };
+    let calls = |allowed: fn(u16) -> bool| -> Vec<u64> {
+        (0..=u16::MAX)
+            .filter(|&code| allowed(code))
+            .map(u64::from)
+            .collect()
+    };
+    // Hypercalls that a program may make on a partition, and on the root.
+    for (list, ours) in [
+        (
+            "mshv_passthru_hvcalls[] = {",
+            calls(tlfs::hvcall::allowed_on_partition),
+        ),
+        (
+            "mshv_self_passthru_hvcalls[] = {",
+            calls(tlfs::hvcall::allowed_on_root),
+        ),
+    ] {
+        let theirs = words(between(&main, list, "};"), "HVCALL_");
+        assert_eq!(sorted(values(&source, &theirs)), ours, "{list}");
+    }
+    // Ioctls of each file.
+    use tlfs::mshv::*;
+    for (function, ours) in [
+        ("mshv_dev_ioctl(", vec![CREATE_PARTITION, ROOT_HVCALL]),
+        (
+            "mshv_partition_ioctl(",
+            vec![
+                INITIALIZE_PARTITION,
+                SET_GUEST_MEMORY,
+                CREATE_VP,
+                IRQFD,
+                IOEVENTFD,
+                SET_MSI_ROUTING,
+                GET_GPAP_ACCESS_BITMAP,
+                ROOT_HVCALL,
+            ],
+        ),
+        (
+            "mshv_vp_ioctl(",
+            vec![RUN_VP, GET_VP_STATE, SET_VP_STATE, ROOT_HVCALL],
+        ),
+    ] {
+        let body = main
+            .rsplit_once(&format!("{function}struct file"))
+            .expect(function)
+            .1;
+        let cases: Vec<_> = words(between(body, "switch (ioctl)", "\n}"), "MSHV_");
+        let ours = ours.into_iter().map(u64::from).collect();
+        assert_eq!(sorted(values(&source, &cases)), sorted(ours), "{function}");
+    }
+    // What each status is for a program, as it is since 7.3.
+    if !common.contains("-EACCES") {
+        return;
+    }
+    let table = between(&common, "hv_status_infos[] = {", "#undef");
+    let entries = table.split("_STATUS_INFO(HV_").skip(1);
+    let pairs: Vec<_> = entries
+        .flat_map(|entry| {
+            let (status, errno) = between(entry, "", ")").split_once(',').expect(entry);
+            [format!("HV_{status}"), format!("-({errno})")]
+        })
+        .collect();
+    assert!(pairs.len() > 50);
+    for (names, theirs) in pairs.chunks(2).zip(values(&source, &pairs).chunks(2)) {
+        let ours = tlfs::status::HvStatus(theirs[0] as u16).errno();
+        assert_eq!(u64::from(ours as u32), theirs[1], "{}", names[0]);
+    }
+}
+
 fn structures(c: &mut Checks) {
     use tlfs::{hvcall::*, lapic::*, message::*, mshv::*, register::*};
-    use tlfs::{register_page::*, segment::*};
+    use tlfs::{register_page::*, segment::*, synic::*};
     layout!(c, CreatePartition, "struct mshv_create_partition",
         { pt_flags => "pt_flags", pt_isolation => "pt_isolation" });
     layout!(c, CreatePartitionV2, "struct mshv_create_partition_v2", {
@@ -217,6 +328,15 @@ fn structures(c: &mut Checks) {
         pending_interruption => "pending_interruption", interrupt_state => "interrupt_state",
         instruction_emulation_hints => "instruction_emulation_hints", xfem => "xfem",
         interrupt_vectors => "interrupt_vectors",
+    });
+    layout!(c, TimerState, "struct hv_stimer_state", {
+        config => "config", count => "count", adjustment => "adjustment",
+        undelivered_exp_time => "undelivered_exp_time",
+    });
+    layout!(c, TimersState, "struct hv_synthetic_timers_state", { reserved => "reserved" });
+    layout!(c, TimerPayload, "struct hv_timer_message_payload", {
+        timer_index => "timer_index", expiration_time => "expiration_time",
+        delivery_time => "delivery_time",
     });
     // Not in the kernel's headers: see `bindings.rs`.
     let _ = size_of::<LapicState>();
@@ -301,6 +421,7 @@ fn numbers(c: &mut Checks) {
         interrupt_type::LOCALINT0 => "HV_X64_INTERRUPT_TYPE_LOCALINT0",
         interrupt_type::MAXIMUM => "HV_X64_INTERRUPT_TYPE_MAXIMUM",
 
+        message_type::TIMER_EXPIRED => "HVMSG_TIMER_EXPIRED",
         message_type::UNMAPPED_GPA => "HVMSG_UNMAPPED_GPA",
         message_type::GPA_INTERCEPT => "HVMSG_GPA_INTERCEPT",
         message_type::INVALID_VP_REGISTER_VALUE => "HVMSG_INVALID_VP_REGISTER_VALUE",
