@@ -24,7 +24,7 @@ for seed in $seeds; do
 done
 echo "# $(($(echo $seeds | wc -w) * count)) random instructions"
 check "fuzz: hvcore lives" ./identity inside
-check "fuzz: every LP works" ./work
+check "fuzz: every LP works" every_lp_works
 check "fuzz: no partition is left" sh -c './hvctl info | grep -q "child partitions: none"'
 log_clean "the kernel complained of nothing"
 check "rmmod" unload_hvmod

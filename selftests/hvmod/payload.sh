@@ -25,3 +25,21 @@ payload() {
 $(tail -n 12 $said)"
 	fi
 }
+
+# A partition that is made, runs, and ends as it should.
+run_once() {
+	./hvctl run --kernel exit.elf --memory 64 --exit-port --cmdline value=1 --timeout 100 </dev/null
+	[ $? -eq 3 ]
+}
+
+# No partition is left, nor memory of one; the last file of a process can be closed a moment after
+# its end.
+nothing_held() {
+	tries=0
+	until ./hvctl info | grep -q 'child partitions: none' &&
+		[ "$(value deposited_bytes) $(value shared_bytes) $(value private_bytes)" = "0 0 0" ]; do
+		tries=$((tries + 1))
+		[ $tries -lt 50 ] || { ./hvctl info | head -n 12; return 1; }
+		usleep 100000
+	done
+}

@@ -10,10 +10,6 @@ command() {
 	echo "$*" >$attack && cat $attack
 }
 
-value() {
-	./hvctl info --json | tr ',{}' '\n' | sed -n "s/^ *\"$1\": *\\([0-9]*\\).*/\\1/p" | head -n 1
-}
-
 # Of all LPs.
 sum() {
 	./hvctl info --json | tr ',{}' '\n' |

@@ -20,13 +20,9 @@ is() {
 	fi
 }
 
-value() {
-	./hvctl info --json | tr ',{}' '\n' | sed -n "s/^ *\"$1\": *\\([0-9]*\\).*/\\1/p"
-}
-
 # Of all LPs.
 sum() {
-	value "$1" | { total=0; while read -r one; do total=$((total + one)); done; echo $total; }
+	values "$1" | { total=0; while read -r one; do total=$((total + one)); done; echo $total; }
 }
 
 insmod ./hvattack.ko || bail_out "hvattack.ko"
@@ -205,7 +201,7 @@ if [ -n "$CHILDREN" ]; then
 	./hvctl run --kernel exit.elf --memory 16 --exit-port --cmdline value=1 </dev/null >/tmp/out 2>&1
 	check "a child runs after all this" [ $? = 3 ]
 fi
-check "every LP works" ./work
+check "every LP works" every_lp_works
 if [ "$(nproc)" -gt 1 ]; then
 	# Nothing keeps it from memory then; so nobody may have any that is not the root's.
 	check "an LP that leaves: it may, with no partition" taskset -c 1 sh -c "

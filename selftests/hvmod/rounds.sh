@@ -3,29 +3,11 @@
 # Partitions made, run and destroyed, again and again, and hvctl killed at random moments:
 # nothing is left in Linux, in hvmod or in hvcore.
 . ./tap.sh
+. ./payload.sh
 
 rounds=12 kills=10
 [ -z "$SOAK" ] || { rounds=500 kills=300; }
 
-value() {
-	./hvctl info --json | tr ',{}' '\n' | sed -n "s/^ *\"$1\": *\\([0-9]*\\).*/\\1/p" | head -n 1
-}
-
-run_once() {
-	./hvctl run --kernel exit.elf --memory 64 --exit-port --cmdline value=1 --timeout 100 </dev/null
-	[ $? -eq 3 ]
-}
-
-
-nothing_held() {
-	tries=0
-	until ./hvctl info | grep -q 'child partitions: none' &&
-		[ "$(value deposited_bytes) $(value shared_bytes)" = "0 0" ]; do
-		tries=$((tries + 1))
-		[ $tries -lt 50 ] || { ./hvctl info | head -n 12; return 1; }
-		usleep 100000
-	done
-}
 
 # A number below the one given.
 random() {
@@ -66,7 +48,7 @@ after=$(free_kib)
 lost=$((before - after))
 echo "# $lost KiB less memory is free than before"
 check "memory came back" [ $lost -lt 16384 ]
-check "every LP works" ./work
-log_clean "the kernel complained of nothing"
+check "every LP works" every_lp_works
 check "rmmod" unload_hvmod
+log_clean "the kernel complained of nothing"
 finish

@@ -6,10 +6,6 @@
 
 memory=256
 
-info_value() {
-	./hvctl info --json | tr ',{}' '\n' | sed -n "s/^ *\"$1\": *\\([0-9]*\\).*/\\1/p" | head -n 1
-}
-
 # Starts a guest in the background, waits until it runs; sets $pid.
 start() {
 	./hvctl run --kernel "$1.elf" --memory $memory --exit-port --timeout 200 </dev/null >/tmp/stopped 2>&1 &
@@ -29,7 +25,7 @@ nothing_left() {
 		[ $tries -lt 50 ] || { ./hvctl info; return 1; }
 		usleep 100000
 	done
-	[ "$(info_value shared_bytes)" = 0 ] || { ./hvctl info; return 1; }
+	[ "$(value shared_bytes)" = 0 ] || { ./hvctl info; return 1; }
 }
 
 next_run() {
@@ -49,7 +45,7 @@ for kind in spin wait; do
 			kill -KILL $pid 2>/dev/null
 			continue
 		fi
-		check "$kind, SIG$signal: while it runs its memory is told" [ "$(info_value shared_bytes)" -gt $((200 << 20)) ]
+		check "$kind, SIG$signal: while it runs its memory is told" [ "$(value shared_bytes)" -gt $((200 << 20)) ]
 		kill -$signal $pid
 		wait $pid
 		got=$?
@@ -105,7 +101,7 @@ refused "rmmod is refused while they run" 1 "" rmmod hvmod
 kill -KILL $one $two
 wait $one $two
 check "both are gone" nothing_left
-check "each LP works on" ./work
+check "each LP works on" every_lp_works
 check "every LP is in the root partition" ./identity inside
 check "a run works after that" next_run
 

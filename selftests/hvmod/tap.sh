@@ -3,6 +3,8 @@
 
 tap_number=0
 tap_failed=0
+# LPs that there are, all of which must be there in the end.
+tap_lps=${CPUS:-$(nproc)}
 
 ok() {
 	tap_number=$((tap_number + 1))
@@ -49,6 +51,11 @@ $(echo "$tap_said" | tail -n 12)"
 	fi
 }
 
+# chosen NAME: whether this part is to be run: ONLY, if it is set, is a pattern of `case`.
+chosen() {
+	case $1 in ${ONLY:-*}) ;; *) return 1 ;; esac
+}
+
 # The plan comes last; ends the program.
 finish() {
 	echo "1..$tap_number"
@@ -81,7 +88,7 @@ log_says() {
 	log_since_mark | grep -q -e "$1"
 }
 
-complaints='WARNING:|BUG:|Oops|Call Trace|[Ll]ockup|unchecked MSR|stalled|stall on CPU|general protection|hung task|Internal error|page allocation failure|refcount_t|list_(add|del) corruption|bad page|hvcore died|hvmod: .*(crit|lost)'
+complaints='WARNING:|BUG:|Oops|Call Trace|[Ll]ockup|unchecked MSR|stalled|stall on CPU|general protection|hung task|Internal error|page allocation failure|refcount_t|list_(add|del) corruption|bad page|possible (circular|recursive) locking|suspicious RCU|inconsistent lock|invalid wait context|Uhhuh|Dazed|hvcore died|hvmod: .*(lost|did not leave|could not leave|does not come back|cannot join)'
 
 # log_clean NAME: the kernel complained of nothing since the mark.
 log_clean() {
@@ -97,18 +104,36 @@ load_hvmod() {
 	tap_said=$(insmod ./hvmod.ko 2>&1) || bail_out "insmod: $tap_said; $(dmesg | grep hvmod | tail -n 2)"
 }
 
-# A file is gone when its last user is, which can be a moment after a program's end.
+# A file is gone when its last user is, which can be a moment after a program's end. Then no LP is
+# in VMX operation.
 unload_hvmod() {
 	tap_tries=0
 	until tap_said=$(rmmod hvmod 2>&1); do
 		tap_tries=$((tap_tries + 1))
-		[ $tap_tries -lt 50 ] || return 1
+		[ $tap_tries -lt 50 ] || { echo "$tap_said"; return 1; }
 		usleep 100000
 	done
+	./identity outside
+}
+
+# Each number of that name in hvctl info.
+values() {
+	./hvctl info --json | tr ',{}' '\n' | sed -n "s/^ *\"$1\": *\\([0-9]*\\).*/\\1/p"
+}
+
+# The first of them.
+value() {
+	values "$1" | head -n 1
 }
 
 is_loaded() {
 	grep -q '^hvmod ' /proc/modules
+}
+
+# None was lost, and each does all kinds of work.
+every_lp_works() {
+	[ "$(nproc)" = "$tap_lps" ] || { echo "$(nproc) of $tap_lps LPs are online"; return 1; }
+	./work
 }
 
 # KiB that Linux could give, with what it keeps for later given back, and with the pages that
