@@ -21,6 +21,12 @@ class Program:
     files: tuple
     # MiB; little where all of it is looked through.
     memory: int = 2048
+    # Tried with the module that can be told to fail; hvmod.ko is then as it should be.
+    debug: bool = False
+    # Of selftests/lab/run.
+    options: tuple = ()
+    # Seconds of the emulator's processor time.
+    cpu_time: int = 120
 
 
 PROGRAMS = {
@@ -47,6 +53,8 @@ class Mutant:
     # Parts of the names of results; each must be part of one that is not ok, or be what the
     # machine died of.
     fails: tuple
+    # Of a program that takes it, the only tests to run: a pattern of `case`.
+    only: str = ""
 
     def path(self):
         """The file, in a tree."""

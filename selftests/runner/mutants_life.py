@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What keeps Linux alive beneath and beside hvmod, taken away, and the tests that must fail then."""
+
+from . import mutants
+from .mutants import Mutant, Program
+
+DEATH = "death"
+FUZZ = "ioctl_fuzz"
+HERE = "here"
+LAUNCH = "launch"
+ROUNDS = "rounds"
+KEXEC = "kexec"
+CRASH = "crash"
+LOST = "lost"
+
+# What nearly all need.
+COMMON = ("payload.sh", "work", "exit.elf", "spin.elf")
+
+PROGRAMS = mutants.PROGRAMS | {
+    ROUNDS: Program("./rounds.sh", COMMON),
+    FUZZ: Program("./ioctl_fuzz.sh", (*COMMON, "ioctl_fuzz"), cpu_time=240),
+    HERE: Program("./life.sh here", COMMON),
+    KEXEC: Program("./life.sh kexec", (*COMMON, "kexec"), options=("--reboots",)),
+    CRASH: Program("./life.sh crash", (*COMMON, "kexec"), 1024,
+                   options=("--reboots", "--append", "crashkernel=384M"), cpu_time=240),
+    LAUNCH: Program("./launch.sh", COMMON, debug=True),
+    LOST: Program("./launch.sh lost", COMMON, debug=True, options=("--reboots",)),
+    DEATH: Program("./death.sh", (*COMMON, "hvattack.ko", "wait.elf", "nowhere.elf", "abi_private",
+                                  "ioctl_fuzz"), debug=True, cpu_time=240),
+}
+
+ALL = [
+    # Partitions come and go.
+    Mutant("partition-not-destroyed", "hvmod/mshv/partition.rs",
+           "        hypercall::partition_destroy(self.id);\n        // No LP uses",
+           "        // No LP uses", ROUNDS,
+           ("before: nothing is held", "rounds: nothing is held", "kills: nothing is held", "rmmod",
+            "the kernel complained of nothing")),
+    Mutant("partition-not-forgotten", "hvmod/mshv/partition.rs",
+           "        hypercall::sync_all();\n        registry::remove(self.id);",
+           "        hypercall::sync_all();", ROUNDS, ("rounds: nothing is held", "kills: nothing is held")),
+    Mutant("memory-not-unpinned", "hvmod/sys/pin.rs",
+           "        unsafe { hvmod_unpin(self.pages.as_mut_ptr(), count, self.written) };",
+           "        let _ = count;", ROUNDS, ("memory came back",)),
+    Mutant("core-grows", "hvmod/hypercall.rs",
+           "    match call(Call::PartitionCreate, [0; 5]) {",
+           "    let _ = feed();\n    match call(Call::PartitionCreate, [0; 5]) {", ROUNDS,
+           ("hvcore has no more memory than before",)),
+    Mutant("reference-kept", "hvmod/sys/anon_file.c",
+           "\tanon->ops->release(anon->data);\n",
+           "\tanon->ops->release(anon->data);\n\t__module_get(THIS_MODULE);\n", ROUNDS, ("rmmod",)),
+
+    # Calls, right and wrong.
+    Mutant("call-refused", "hvmod/mshv/partition.rs",
+           "uapi::IOEVENTFD => ioeventfd::ioctl(partition, arg),",
+           "uapi::IOEVENTFD => Err(ENOTTY).or_else(|_: Error| ioeventfd::ioctl(partition, 0)),", FUZZ,
+           ("all rounds ended, and every call succeeded at times",)),
+    Mutant("irqfd-not-unhooked", "hvmod/sys/eventfd.c",
+           "\tif (watch->hooked)\n\t\teventfd_ctx_remove", "\tif (0)\n\t\teventfd_ctx_remove", FUZZ,
+           ("the kernel complained of nothing",)),
+    Mutant("signals-unheard", "hvmod/sys/wait.c",
+           "\t\tif (signal_pending(current)) {", "\t\tif (0) {", FUZZ,
+           ("all rounds ended, and every call succeeded at times",)),
+    Mutant("memory-not-unpinned-after-calls", "hvmod/sys/pin.rs",
+           "        unsafe { hvmod_unpin(self.pages.as_mut_ptr(), count, self.written) };",
+           "        let _ = count;", FUZZ, ("memory came back",)),
+
+    # Loading.
+    Mutant("no-rollback", "hvmod/launch.rs",
+           "            let left = (0..lps::count()).filter(|&lp| !leave(core, lp)).count();\n            if",
+           "            let left = 0;\n            if", LAUNCH,
+           ("the second LP is not sent, when the first is in: no LP is in VMX operation",)),
+    Mutant("failed-load-keeps-memory", "hvmod/launch.rs",
+           "                    core_log::forward_all(&core);\n", "                    core::mem::forget(core.clone());\n",
+           LAUNCH, ("memory came back",)),
+    Mutant("no-watchdog", "hvmod/launch.rs",
+           "const TIME_LIMIT_MS: u32 = 10_000;", "const TIME_LIMIT_MS: u32 = 10_000_000;", LOST,
+           ("an LP that does not come back: the kernel's log says so",)),
+
+    Mutant("late-lp-goes-on", "arch/image.rs",
+           "    while frame.read::<u64>(GIVEN_UP) != 0 {", "    while frame.read::<u64>(GIVEN_UP) == u64::MAX {", LOST,
+           ("the other one works when it is too late back",)),
+
+    # The machine's life.
+    Mutant("file-without-module", "hvmod/sys/anon_file.c",
+           "\t.owner = THIS_MODULE,\n", "", HERE, ("rmmod is refused while a partition lives",)),
+    Mutant("owner-untold", "hvmod/mshv/registry.rs",
+           "owner: partitions::visible_pid(&entry.creator),", "owner: 0,", HERE,
+           ("hvctl info says who has it",)),
+    Mutant("suspend-allowed", "hvmod/sys/notifier.c",
+           "return may_sleep() ? NOTIFY_OK : NOTIFY_BAD;", "return may_sleep() ? NOTIFY_OK : NOTIFY_OK;", HERE,
+           ("suspend: freeze is refused",)),
+    Mutant("suspend-unexplained", "hvmod/launch.rs",
+           'pr_err!("the machine cannot suspend while hvmod is loaded: rmmod hvmod first\\n");', "", HERE,
+           ("suspend: the kernel's log says why, and what to do",)),
+    Mutant("suspend-ends-partitions", "hvmod/launch.rs",
+           "    fn may_sleep() -> bool {\n", "    fn may_sleep() -> bool {\n        hypercall::destroy_all();\n",
+           HERE, ("suspend: the child still runs",)),
+    Mutant("kexec-unheard", "hvmod/sys/notifier.c",
+           "error = register_reboot_notifier(&reboot_block);", "error = 0;", KEXEC,
+           ("no hypervisor is beneath it",)),
+    Mutant("kexec-with-partitions", "hvmod/launch.rs",
+           "        hypercall::destroy_all();\n        wake_offline();", "        wake_offline();", KEXEC,
+           ("no hypervisor is beneath it",)),
+    Mutant("crash-cannot-read", "root.rs",
+           "    answer != Retry::Denied\n", "    answer != Retry::Denied && answer != Retry::Hidden\n", CRASH,
+           ("it can read all of it",)),
+
+    # hvcore's death.
+    Mutant("death-unseen-by-others", "root.rs",
+           "        if death::is_dead() {\n            death::leave_dead(lp);\n        }\n", "", DEATH,
+           ("root exit, LP 0, panic: no LP is in VMX operation",), "root exit, LP 0, panic"),
+    Mutant("death-without-reason", "death.rs",
+           '        public::log(index, Level::Critical, format_args!("{info}"));\n', "", DEATH,
+           ("root exit, LP 0, panic: hvctl log has the reason and the rest",), "root exit, LP 0, panic"),
+    Mutant("death-without-callers", "death.rs",
+           "        tell_callers(index, insn::read_rbp());\n", "", DEATH,
+           ("root exit, LP 0, panic: hvctl log has the reason and the rest",), "root exit, LP 0, panic"),
+    Mutant("death-not-in-info", "hvmod/control.rs",
+           "dead: u32::from(!hypercall::core_alive()),", "dead: 0,", DEATH,
+           ("root exit, LP 0, panic: hvctl info tells",), "root exit, LP 0, panic"),
+    Mutant("death-as-any-error", "hvmod/hypercall.rs",
+           "Status::CoreDead => ENODEV,", "Status::CoreDead => EIO,", DEATH,
+           ("root exit, LP 0, panic: no new partition",), "root exit, LP 0, panic"),
+    Mutant("death-not-in-the-kernel-log", "hvmod/hypercall.rs",
+           '"hvcore died and its partitions', '"its partitions', DEATH,
+           ("root exit, LP 0, panic: the kernel's log tells",), "root exit, LP 0, panic"),
+    Mutant("death-sleepers-unwoken", "hvmod/hypercall.rs",
+           "    mshv::wake_all();\n", "    let _ = mshv::wake_all;\n", DEATH,
+           ("a child sleeps, #GP: the child's RUN_VP ends",), "a child sleeps*"),
+    Mutant("death-nmi-not-ours", "hvmod/sys/gather.c",
+           "\treturn NMI_HANDLED;", "\treturn NMI_DONE;", DEATH,
+           ("root exit, LP 0, panic: the kernel complains of nothing else",), "root exit, LP 0, panic"),
+    Mutant("death-alone", "hvmod/sys/gather.c",
+           "\tif (!dead)\n\t\treturn;", "\tif (dead || !dead)\n\t\treturn;", DEATH,
+           ("EPT violation of the root, LP 0, #PF: no LP is in VMX operation",), "EPT violation of the root*"),
+    Mutant("death-leaves-secrets", "hvmod/sys/gather.c",
+           "\t\thvmod_deposit_scrub();\n", "", DEATH,
+           ("private memory, LP 0: is cleared before the root can read it",), "private memory"),
+    Mutant("launch-keeps-the-idt", "arch/lp.rs",
+           "        tables::lgdt(&gdtr);\n        tables::lidt(&idtr);\n        image::launch_failed",
+           "        tables::lgdt(&gdtr);\n        let _ = idtr;\n        image::launch_failed", DEATH,
+           ("launch, LP 0, VMX, failure: every LP works",), "launch, LP 0, VMX, failure"),
+    Mutant("odd-exit-ends-hvcore", "child_exit.rs",
+           "Answer::Init | Answer::Unexpected => unexpected(lp, run),",
+           'Answer::Init | Answer::Unexpected => panic!("exit {}", { let _ = unexpected; lp.index }),', DEATH,
+           ("an exit that cannot be: hvcore lives",), "an exit that cannot be"),
+]
