@@ -48,7 +48,14 @@ pub struct Check {
 ///
 /// Also asks CPUID on each processor, and says so if one is not in the root partition.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit status: 0; 1 when hvmod is not loaded or a processor disagrees.")]
+#[command(
+    after_help = "The line 'speculation' names what hvcore does on a switch between partitions against \
+    speculative execution. The module parameter speculation=N of hvmod chooses otherwise: a sum of 1 (IBPB), \
+    2 (RSB filling), 4 (VERW) and 8 (L1D flush), 0 for nothing, -1 (the default) for what the processor needs. \
+    What the processor cannot do is refused when hvmod is loaded.
+
+Exit status: 0; 1 when hvmod is not loaded or a processor disagrees."
+)]
 pub struct Info {
     /// Print JSON
     #[arg(long)]
