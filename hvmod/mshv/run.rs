@@ -81,6 +81,11 @@ fn run<'a>(partition: &Partition, vp: &'a Vp) -> Result<MutexGuard<'a, State>> {
             state = lock_again(vp);
             continue;
         };
+        if status == Status::NeedSync {
+            // Memory became private, and not every LP has forgotten it yet.
+            hypercall::sync_all();
+            continue;
+        }
         state.retired = false;
         if status != Status::Ok {
             hypercall::report();
