@@ -210,7 +210,7 @@ pub(crate) fn give_private(
         flags
     };
     let mut mapped = pages;
-    let given = deposit::give(block, || {
+    let given = deposit::give(block, true, || {
         gpa_map(partition, gpa, &spas, flags).map_err(|(error, done)| {
             mapped = done;
             (error, done)
@@ -411,7 +411,7 @@ fn hand_over(
         pages += 1;
     }
     let arguments = [number, list.spa(), pages, 0, 0];
-    let given = deposit::give(block, || {
+    let given = deposit::give(block, false, || {
         match make(&|| call(Call::Deposit, arguments)) {
             (Status::Ok, _) => Ok(()),
             // None was taken.

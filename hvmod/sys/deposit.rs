@@ -11,20 +11,25 @@ use crate::hvabi::PAGE_SIZE;
 use kernel::prelude::*;
 
 extern "C" {
-    fn hvmod_deposit_add(spa: u64, pages: usize);
+    fn hvmod_deposit_add(spa: u64, pages: usize, private: bool);
     fn hvmod_deposit_take(spa: u64);
     fn hvmod_deposit_free_taken(sync: extern "C" fn());
     fn hvmod_deposit_free_all();
 }
 
 /// Lets hvcore have `block` by `call`; the pages are then hvcore's, each for itself. If it fails,
-/// it says how many of them hvcore has, and the others are taken back.
-pub(crate) fn give(block: Block, call: impl FnOnce() -> Result<(), (Error, usize)>) -> Result {
+/// it says how many of them hvcore has, and the others are taken back. If they are `private` memory
+/// of a partition they are cleared should hvcore die.
+pub(crate) fn give(
+    block: Block,
+    private: bool,
+    call: impl FnOnce() -> Result<(), (Error, usize)>,
+) -> Result {
     let (spa, pages) = (block.spa(), block.len() / PAGE_SIZE);
     block.give_away();
     // Before the call: as soon as hvcore has them it may give them back.
     // SAFETY: The pages were this function's, and are in no list.
-    unsafe { hvmod_deposit_add(spa, pages) };
+    unsafe { hvmod_deposit_add(spa, pages, private) };
     call().map_err(|(error, given)| {
         for page in given..pages {
             take(spa + (page * PAGE_SIZE) as u64);

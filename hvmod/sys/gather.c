@@ -7,6 +7,8 @@
  * Each LP waits at the end of its way out (trampoline.S), and has the others come
  * by an NMI, at which they make an exit. One that does not come is not waited for
  * longer than GATHER_MS.
+ *
+ * When all are there, what was private memory of partitions is cleared.
  */
 #include <linux/cpumask.h>
 #include <linux/smp.h>
@@ -26,6 +28,9 @@ static atomic_t inside_count;
 /* CPUs that were sent an NMI and have not had it. */
 static struct cpumask called;
 static bool gathering;
+/* Partitions' private memory is being cleared by somebody, and was. */
+static atomic_t scrubbing;
+static bool scrubbed;
 
 void hvmod_gather_enter(u32 cpu)
 {
@@ -84,7 +89,17 @@ noinstr __no_stack_protector void hvmod_gather_leave(u32 cpu, bool dead)
 			send_nmi(cpu_physical_id(other));
 	}
 	begin = rdtsc();
-	while (arch_atomic_read(&inside_count) && rdtsc() - begin < (u64)tsc_khz * GATHER_MS)
+	while (arch_atomic_read(&inside_count)) {
+		if (rdtsc() - begin >= (u64)tsc_khz * GATHER_MS)
+			return;
+		cpu_relax();
+	}
+	/* Before one of them goes on. */
+	if (!arch_atomic_xchg(&scrubbing, 1)) {
+		hvmod_deposit_scrub();
+		smp_store_release(&scrubbed, true);
+	}
+	while (!smp_load_acquire(&scrubbed))
 		cpu_relax();
 }
 
@@ -105,6 +120,8 @@ int hvmod_gather_start(void)
 	cpumask_clear(&called);
 	atomic_set(&inside_count, 0);
 	gathering = false;
+	atomic_set(&scrubbing, 0);
+	scrubbed = false;
 	return register_nmi_handler(NMI_LOCAL, on_nmi, 0, "hvmod");
 }
 

@@ -20,10 +20,11 @@ u64 hvmod_spa(const void *address);
 u64 hvmod_pages_available(void);
 
 /* deposit.c */
-void hvmod_deposit_add(u64 spa, size_t pages);
+void hvmod_deposit_add(u64 spa, size_t pages, bool private);
 void hvmod_deposit_take(u64 spa);
 void hvmod_deposit_free_taken(void (*sync)(void));
 void hvmod_deposit_free_all(void);
+void hvmod_deposit_scrub(void);
 
 /* ticker.c */
 void hvmod_ticker_start(void (*function)(void));
@@ -37,7 +38,8 @@ bool hvmod_cpu_possible(u32 cpu);
 void hvmod_cpu_init(u32 cpu);
 
 /* errand.c */
-int hvmod_errand(u32 cpu, void (*run)(void *data), void *data, unsigned int ms);
+int hvmod_errand(u32 cpu, void (*run)(void *data), void *data, unsigned int ms,
+		 void (*give_up)(void *about, bool up), void *about);
 
 /* gather.c */
 int hvmod_gather_start(void);

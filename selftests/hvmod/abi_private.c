@@ -261,12 +261,38 @@ static void killed(void)
 	tap_equal("the secret is nowhere in RAM", find_secret(), 0);
 }
 
-int main(void)
+/* abi_private death WORD: hvcore dies (attack.ko arms it with that word) while a partition has the
+ * secret.
+ */
+static int death(const char *word)
+{
+	struct hvmod_info info = { 0 };
+	struct partition p;
+	FILE *attack;
+	int device;
+
+	open_private(&p);
+	tap_equal("the root does not find the secret", find_secret(), 0);
+	attack = fopen("/sys/kernel/debug/hvattack", "w");
+	if (!attack || fprintf(attack, "vmcall 0x1000 %s\n", word) < 0 || fclose(attack))
+		tap_bail_out("hvattack: %s", strerror(errno));
+	asm volatile("cpuid" : : "a"(0), "c"(0) : "ebx", "edx");
+	tap_equal("the root does not find it when hvcore is dead", find_secret(), 0);
+	device = open("/dev/hvmod", O_RDWR | O_CLOEXEC);
+	tap(device >= 0 && !ioctl(device, HVMOD_GET_INFO, &info) && info.dead, "which it is");
+	close(device);
+	close_private(&p);
+	return tap_finish();
+}
+
+int main(int argc, char **argv)
 {
 	struct partition p;
 	uint8_t *image;
 
 	need_partitions();
+	if (argc == 3 && !strcmp(argv[1], "death"))
+		return death(argv[2]);
 	alarm(900);
 	refusals();
 
