@@ -83,19 +83,20 @@ impl Drop for Launched {
         self.hotplug = None;
         self.notifiers = None;
 
+        let Some(core) = loaded::get() else {
+            return;
+        };
         let woken = wake_offline();
         let left = {
             let _lock = HotplugLock::new();
-            (0..lps::count()).filter(|&lp| !leave(lp)).count()
+            (0..lps::count()).filter(|&lp| !leave(&core, lp)).count()
         };
         for cpu in woken {
             if let Err(error) = cpu::take_offline(cpu) {
                 pr_warn!("CPU {cpu} was offline and is now online: {error:?}\n");
             }
         }
-        let Some(core) = loaded::take() else {
-            return;
-        };
+        loaded::take();
         core_log::forward(&core);
         if left == 0 {
             deposit::take_all();
@@ -114,7 +115,7 @@ fn launch(core: &Arc<Core>) -> Result<Launched, Failure> {
     let lock = HotplugLock::new();
     for cpu in (0..cpu::limit()).filter(|&cpu| cpu::is_online(cpu)) {
         if let Err(failure) = enter(core, cpu) {
-            let left = (0..lps::count()).filter(|&lp| !leave(lp)).count();
+            let left = (0..lps::count()).filter(|&lp| !leave(core, lp)).count();
             if left != 0 {
                 keep(core, left);
             }
@@ -171,7 +172,7 @@ fn enter(core: &Core, cpu: u32) -> Result<(), Failure> {
         },
         in_root: false,
     };
-    let way = cpu::run_within(cpu, TIME_LIMIT_MS, way, |way| {
+    let go = |way: &mut Way| {
         gather::enter(way.cpu);
         way.outcome = trampoline::enter(&way.arguments);
         let status = way.outcome.status;
@@ -179,11 +180,17 @@ fn enter(core: &Core, cpu: u32) -> Result<(), Failure> {
             gather::not_entered(way.cpu, status == Status::CoreDead as u64);
         }
         way.in_root = requirements::in_root();
-    })
-    .map_err(|error| {
+    };
+    let give_up = |up| core.give_up(lp, up);
+    let way = cpu::run_within(cpu, TIME_LIMIT_MS, way, go, give_up).map_err(|error| {
         if error == ETIMEDOUT {
             pr_crit!(
                 "CPU {cpu} did not come back from the launch in {} s and is lost: reboot\n",
+                TIME_LIMIT_MS / 1000
+            );
+        } else if error == EBUSY {
+            pr_err!(
+                "CPU {cpu} is too busy to be launched: it did not come to it in {} s\n",
                 TIME_LIMIT_MS / 1000
             );
         }
@@ -203,21 +210,28 @@ fn enter(core: &Core, cpu: u32) -> Result<(), Failure> {
 }
 
 /// Takes `lp` out of the root partition, if it is in it. Whether it is out now.
-fn leave(lp: u32) -> bool {
+fn leave(core: &Core, lp: u32) -> bool {
     let Some(cpu) = lps::cpu_of(lp) else {
         return true;
     };
-    let run = cpu::run_within(cpu, TIME_LIMIT_MS, (0, false), |(status, out)| {
+    if core.given_up(lp) {
+        return false;
+    }
+    let go = |(status, out): &mut (u64, bool)| {
         // If hvcore died the question alone takes this LP out.
         if requirements::in_root() {
             *status = vmcall(Call::Unload, [0; 5]).status;
         }
         *out = !requirements::in_root();
-    });
+    };
+    let give_up = |up| core.give_up(lp, up);
+    let run = cpu::run_within(cpu, TIME_LIMIT_MS, (0, false), go, give_up);
     let left = run.as_ref().is_ok_and(|run| run.1);
     if !left {
         let status = run.map(|run| run.0);
         pr_crit!("CPU {cpu} did not leave hvcore: status {status:?}\n");
+        // The way out goes with this module.
+        core.give_up(lp, true);
     }
     left
 }
@@ -311,12 +325,15 @@ impl Events for Launched {
         // Firmware and a kernel started by kexec expect processors outside VMX operation. They
         // would live with hvcore beneath them, but nobody would take it away. One that is offline
         // is in wait-for-SIPI, and would start in hvcore when that kernel wakes it.
+        let Some(core) = loaded::get() else {
+            return;
+        };
         hypercall::destroy_all();
         wake_offline();
         let _lock = HotplugLock::new();
         for lp in 0..lps::count() {
             if lps::cpu_of(lp).is_some_and(cpu::is_online) {
-                leave(lp);
+                leave(&core, lp);
             }
         }
     }

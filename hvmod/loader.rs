@@ -6,7 +6,7 @@ use crate::{
     core_log,
     hvabi::{
         boot::{
-            stack_top, CoreInfo, ImageHeader, DIRECT_BASE, DIRECT_SIZE, ENTRY_CR4_KEEP, IMAGE_BASE,
+            stack_top, CoreInfo, ImageHeader, DIRECT_BASE, DIRECT_SIZE, ENTRY_CR4_KEEP, GIVEN_UP, IMAGE_BASE,
             IMAGE_MAGIC, LEAVE_FRAME_SIZE, STACK_SIZE,
         },
         log::{LogRecord, LOG_RECORDS},
@@ -107,6 +107,21 @@ impl Core {
             stack_top: stack_top(lp),
             entry: self.header.entry,
         })
+    }
+
+    /// Says whether LP `lp` was given up, so that it never leaves hvcore: see [`GIVEN_UP`].
+    pub(crate) fn give_up(&self, lp: u32, up: bool) {
+        // There is a page for each LP.
+        let _ = self
+            .frames
+            .write(lp as usize * PAGE_SIZE + GIVEN_UP, &u64::from(up));
+    }
+
+    /// Whether LP `lp` was given up.
+    pub(crate) fn given_up(&self, lp: u32) -> bool {
+        self.frames
+            .read(lp as usize * PAGE_SIZE + GIVEN_UP)
+            .is_ok_and(|up: u64| up != 0)
     }
 
     /// Bytes that the block takes from Linux.

@@ -13,6 +13,8 @@ extern "C" {
         run: extern "C" fn(*mut c_void),
         data: *mut c_void,
         ms: kernel::ffi::c_uint,
+        give_up: extern "C" fn(*mut c_void, bool),
+        about: *mut c_void,
     ) -> c_int;
 }
 
@@ -63,10 +65,19 @@ impl Drop for HotplugLock {
 
 /// Runs `f` on `cpu` with interrupts off, with something of its own to work on, and waits for it so
 /// many milliseconds; from another CPU, if there is one, so that one that never comes back does not
-/// take this thread along. ETIMEDOUT then; ENXIO if the CPU is offline.
+/// take this thread along. ETIMEDOUT then; ENXIO if the CPU is offline, EBUSY if it never came to it.
+///
+/// When the time is up `give_up(true)` has to see to it that the CPU does not return to this module
+/// from wherever it is; `give_up(false)` is called if it was just about to, and did.
 ///
 /// `f` must not sleep. The caller has the hotplug lock or is a [`Hotplug`].
-pub(crate) fn run_within<T: Send>(cpu: u32, ms: u32, state: T, f: fn(&mut T)) -> Result<KBox<T>> {
+pub(crate) fn run_within<T: Send, G: Fn(bool)>(
+    cpu: u32,
+    ms: u32,
+    state: T,
+    f: fn(&mut T),
+    give_up: G,
+) -> Result<KBox<T>> {
     struct Errand<T> {
         state: KBox<T>,
         f: fn(&mut T),
@@ -76,10 +87,25 @@ pub(crate) fn run_within<T: Send>(cpu: u32, ms: u32, state: T, f: fn(&mut T)) ->
         let errand = unsafe { &mut *data.cast::<Errand<T>>() };
         (errand.f)(&mut errand.state)
     }
+    extern "C" fn given_up<G: Fn(bool)>(about: *mut c_void, up: bool) {
+        // SAFETY: `about` is the pointer to `give_up` below, whose owner waits.
+        unsafe { (*about.cast::<G>())(up) }
+    }
+    let about = (&raw const give_up).cast_mut().cast();
     let state = KBox::new(state, GFP_KERNEL)?;
     let errand = KBox::into_raw(KBox::new(Errand { state, f }, GFP_KERNEL)?);
-    // SAFETY: `call::<T>` fits the pointer, which lives until the call ended, or for ever.
-    let done = to_result(unsafe { hvmod_errand(cpu, call::<T>, errand.cast(), ms) });
+    // SAFETY: `call::<T>` fits the pointer, which lives until the call ended, or for ever, and
+    // `given_up::<G>` the last one, which lives longer than this call.
+    let done = to_result(unsafe {
+        hvmod_errand(
+            cpu,
+            call::<T>,
+            errand.cast(),
+            ms,
+            given_up::<G>,
+            about,
+        )
+    });
     if done == Err(ETIMEDOUT) {
         return Err(ETIMEDOUT);
     }

@@ -4,36 +4,48 @@
  */
 #include <linux/completion.h>
 #include <linux/cpumask.h>
+#include <linux/irqflags.h>
 #include <linux/jiffies.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
-#include <linux/smp.h>
+#include <linux/workqueue.h>
 
 #include "sys.h"
 
+/* How long a CPU that was given up may still take, if it was on its way back. */
+#define GRACE_MS 2000
+
 struct errand {
-	call_single_data_t csd;
+	struct work_struct work;
 	struct completion done;
 	void (*run)(void *data);
 	void *data;
 };
 
-static void execute(void *info)
+static void execute(struct work_struct *work)
 {
-	struct errand *errand = info;
+	struct errand *errand = container_of(work, struct errand, work);
 
+	local_irq_disable();
 	errand->run(errand->data);
+	local_irq_enable();
 	complete(&errand->done);
 }
 
 /*
  * Runs @run on @cpu with interrupts off, and waits for it from another CPU, if
- * there is one and this thread may go there. -ENXIO if @cpu is offline.
- * -ETIMEDOUT after @ms: then @data must be left alone for ever.
+ * there is one and this thread may go there. -ENXIO if @cpu is offline, -EBUSY
+ * if it did not come to it within @ms: then it will not.
+ *
+ * -ETIMEDOUT if it began and did not end: then @data must be left alone for
+ * ever. First @give_up is called, which must see to it that @cpu does not come
+ * back to this module's code from then on, but for GRACE_MS. If it does so in
+ * that time, @give_up is called again, with false, and all is well.
  *
  * The caller holds the hotplug lock, or is the thread of a hotplug callback.
  */
-int hvmod_errand(u32 cpu, void (*run)(void *data), void *data, unsigned int ms)
+int hvmod_errand(u32 cpu, void (*run)(void *data), void *data, unsigned int ms,
+		 void (*give_up)(void *about, bool up), void *about)
 {
 	struct errand *errand = kzalloc(sizeof(*errand), GFP_KERNEL);
 	cpumask_var_t before, others;
@@ -46,6 +58,9 @@ int hvmod_errand(u32 cpu, void (*run)(void *data), void *data, unsigned int ms)
 		goto free_errand;
 	if (!alloc_cpumask_var(&others, GFP_KERNEL))
 		goto free_before;
+	error = -ENXIO;
+	if (!cpu_online(cpu))
+		goto free_others;
 
 	cpumask_copy(before, current->cpus_ptr);
 	cpumask_andnot(others, cpu_online_mask, cpumask_of(cpu));
@@ -55,16 +70,29 @@ int hvmod_errand(u32 cpu, void (*run)(void *data), void *data, unsigned int ms)
 	init_completion(&errand->done);
 	errand->run = run;
 	errand->data = data;
-	INIT_CSD(&errand->csd, execute, errand);
-	error = smp_call_function_single_async(cpu, &errand->csd);
-	if (!error && !wait_for_completion_timeout(&errand->done, msecs_to_jiffies(ms))) {
-		error = -ETIMEDOUT;
-		/* That CPU may still come to it. */
-		errand = NULL;
+	INIT_WORK(&errand->work, execute);
+	queue_work_on(cpu, system_highpri_wq, &errand->work);
+	error = 0;
+	if (!wait_for_completion_timeout(&errand->done, msecs_to_jiffies(ms))) {
+		if (cancel_work(&errand->work)) {
+			error = -EBUSY;
+		} else {
+			give_up(about, true);
+			if (wait_for_completion_timeout(&errand->done, msecs_to_jiffies(GRACE_MS)))
+				give_up(about, false);
+			else
+				error = -ETIMEDOUT;
+		}
 	}
+	/* It must have left this module's code too. */
+	if (!error)
+		flush_work(&errand->work);
+	else if (error == -ETIMEDOUT)
+		errand = NULL;
 
 	if (moved)
 		set_cpus_allowed_ptr(current, before);
+free_others:
 	free_cpumask_var(others);
 free_before:
 	free_cpumask_var(before);

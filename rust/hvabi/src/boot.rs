@@ -210,6 +210,11 @@ pub struct LeaveFrame {
 /// Where hvmod has what it needs beside the frame: offset in its page.
 pub const LEAVE_FRAME_SIZE: usize = core::mem::size_of::<LeaveFrame>();
 
+/// Offset in that page of a `u64`: not 0 when hvmod gave the LP up, since it did not come back in
+/// time from its launch or its leaving. The trampoline may be gone then: hvcore stops the LP before
+/// it would go there.
+pub const GIVEN_UP: usize = LEAVE_FRAME_SIZE + 8;
+
 const _: () = {
     use core::mem::offset_of;
     assert!(offset_of!(LeaveFrame, rip) == 144);

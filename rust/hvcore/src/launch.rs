@@ -3,7 +3,7 @@
 //! Late launch: Linux, as it runs on this LP, becomes the root partition.
 
 use crate::arch::caps::Caps;
-use crate::arch::image::Failed;
+use crate::arch::image::{self, Failed};
 use crate::arch::lock::SpinLock;
 use crate::arch::lp::{self, Continue, Lp, LpPages, Native};
 use crate::arch::vmcs::{self, control, SegmentFields};
@@ -117,6 +117,7 @@ fn launch(lp: &'static mut Lp) -> ! {
         format_args!("launch: CR0 {cr0:#x} CR4 {:#x}", lp.go_on.cr4),
     );
     inject!(lp.index, LaunchEntry);
+    image::stop_if_given_up(lp.index);
     let failed = root::run(lp);
     machine::stand_back(lp.index);
     lp.abort_launch(failed)

@@ -5,7 +5,8 @@
 use crate::mem::frame::Frame;
 use crate::mem::pool::Pool;
 use core::arch::{asm, global_asm};
-use hvabi::boot::{CoreInfo, IMAGE_BASE, IMAGE_MAGIC, STACK_SIZE};
+use super::root_memory::Hostile;
+use hvabi::boot::{CoreInfo, GIVEN_UP, IMAGE_BASE, IMAGE_MAGIC, STACK_SIZE};
 use hvabi::ABI_VERSION;
 
 /// Top part of each LP's stack, for the code that runs after a fault.
@@ -50,6 +51,14 @@ pub fn launch_failed(lp: u32, failed: Failed) -> ! {
     // SAFETY: the LP is still in its first call of `hvcore_enter`, whose caller's frame is there;
     // everything below is abandoned.
     unsafe { hvcore_unwind(rsp, failed.status, failed.detail) }
+}
+
+/// Stops this LP for good if hvmod gave it up: the trampoline that it would go to may be gone.
+pub fn stop_if_given_up(lp: u32) {
+    let frame = Hostile::owned_by_root(crate::machine::way_out(lp).frame_spa);
+    while frame.read::<u64>(GIVEN_UP) != 0 {
+        super::insn::halt();
+    }
 }
 
 /// Goes to the trampoline's way out: see `hvabi::boot::LeaveFrame`.

@@ -19,7 +19,7 @@ pub const CALL: u64 = 0x1000;
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Point {
-    /// Launch, before hvcore's descriptor tables are loaded: kinds 0, 1 and 2 only.
+    /// Launch, before hvcore's descriptor tables are loaded: kinds 0 and 1 only.
     LaunchBegin = 1,
     LaunchTables = 2,
     LaunchVmx = 3,
@@ -45,6 +45,9 @@ pub enum Point {
 }
 
 static WORD: AtomicU64 = AtomicU64::new(0);
+
+/// How long an LP takes that comes back too late: longer than hvmod waits (`hvmod/launch.rs`).
+const LATE_MS: u64 = 20_000;
 
 /// Lets the failure of that word happen.
 pub fn arm(word: u64) {
@@ -87,10 +90,14 @@ fn strike(kind: u64) {
                 (index, None) => image::launch_failed(index, failed),
             }
         }
-        // An LP that never comes back.
-        2 => loop {
-            core::hint::spin_loop();
-        },
+        // An LP that comes back when nobody waits for it any more.
+        2 => {
+            let start = super::insn::rdtsc();
+            let wait = crate::machine::config().info.tsc_khz * LATE_MS;
+            while super::insn::rdtsc() - start < wait {
+                core::hint::spin_loop();
+            }
+        }
         // Checked arithmetic and indexing.
         3 => drop(core::hint::black_box(zero - 1)),
         4 => drop(core::hint::black_box([0u8; 4][zero as usize + 4])),
