@@ -25,10 +25,6 @@ start_child() {
 	done
 }
 
-value() {
-	./hvctl info --json | tr ',{}' '\n' | sed -n "s/^ *\"$1\": *\\([0-9]*\\).*/\\1/p"
-}
-
 in_the_way() {
 	load_hvmod
 	[ -z "$CHILDREN" ] || start_child
@@ -40,6 +36,10 @@ case $how in
 here)
 	load_hvmod
 	log_mark
+	for state in freeze mem disk; do
+		grep -q $state /sys/power/state || continue
+		refused "suspend without partitions: $state is refused" 1 "not permitted" sh -c "echo $state >/sys/power/state"
+	done
 	start_child
 	refused "rmmod is refused while a partition lives" 1 "busy\|unavailable" rmmod hvmod
 	check "hvctl info says who has it" sh -c "./hvctl info | grep -q 'hvctl (process $child)'"
@@ -48,7 +48,7 @@ here)
 		refused "suspend: $state is refused" 1 "not permitted" sh -c "echo $state >/sys/power/state"
 	done
 	check "suspend: the kernel's log says why, and what to do" log_says "cannot suspend while hvmod is loaded: rmmod hvmod first"
-	check "the child still runs" kill -0 $child
+	check "the child still runs" sh -c "grep -q 'State:.*[RSD] ' /proc/$child/status"
 	kill -KILL $child
 	wait $child
 	check "rmmod, when it is gone" unload_hvmod
@@ -69,7 +69,7 @@ reboot)
 	fi
 	check "the machine restarted" true
 	check "no hypervisor is beneath the new kernel" ./identity outside
-	check "every LP works" ./work
+	check "every LP works" every_lp_works
 	check "hvmod loads again" insmod ./hvmod.ko
 	check "rmmod" unload_hvmod
 	;;
@@ -83,7 +83,7 @@ kexec)
 	fi
 	check "the other kernel started" true
 	check "no hypervisor is beneath it" ./identity outside
-	check "every LP works" ./work
+	check "every LP works" every_lp_works
 	check "hvmod loads there" insmod ./hvmod.ko
 	check "rmmod" unload_hvmod
 	;;
