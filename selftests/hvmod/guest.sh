@@ -89,12 +89,13 @@ joined() {
 }
 
 # All threads of both guests go to one LP, and a moment later to the other. The other has room
-# for the root's work meanwhile.
+# for the root's work meanwhile. Looking for processes takes as long as a guest runs between moves.
 drive() {
 	while :; do
-		for lp in 1 2; do
-			for pid in $(pidof hvctl); do taskset -ap $lp "$pid" >/dev/null 2>&1; done
-			usleep 100000
+		guests=$(pidof hvctl)
+		for lp in 1 2 1 2 1 2 1 2; do
+			for pid in $guests; do taskset -ap $lp "$pid" >/dev/null 2>&1; done
+			usleep 200000
 		done
 	done
 }

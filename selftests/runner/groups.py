@@ -74,8 +74,9 @@ ALL = [
     Group("life", [("life", "./life.sh here")], needs=WITH_HVCTL),
     Group("reboot", [("life", "./life.sh reboot")], needs=WITH_HVCTL, reboots=True),
     Group("kexec", [("life", "./life.sh kexec")], needs=WITH_HVCTL, reboots=True),
+    # Little memory, all of which the crash kernel reads.
     Group("crash", [("life", "./life.sh crash")], needs=WITH_HVCTL, reboots=True,
-          append="crashkernel=384M"),
+          memory=1024, append="crashkernel=384M"),
     Group("payloads", [("payloads", "./payloads.sh")], needs=WITH_HVCTL),
     Group("run-refusals", [("refusals", "./run_refusals.sh")], needs=WITH_HVCTL),
     Group("run-stopped", [("stopped", "./run_stopped.sh")], needs=WITH_HVCTL),
