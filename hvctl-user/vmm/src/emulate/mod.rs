@@ -3,6 +3,8 @@
 
 mod alu;
 mod divide;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod instruction;
 mod operand;
 mod stack;
