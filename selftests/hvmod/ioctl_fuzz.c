@@ -329,16 +329,17 @@ static uint64_t now(void)
 	return time.tv_sec * 1000000000ull + time.tv_nsec;
 }
 
-/* What a process waits for that cannot be killed. */
-static void tell(pid_t pid)
+/* What processes wait for that do not end, and what the CPUs do. */
+static void tell(void)
 {
-	char command[200];
+	static const char command[] =
+		"for t in $(pidof ioctl_fuzz | sed 's,[0-9]*,/proc/&/task/*,g'); do echo \"# $t\"; "
+		"sed 's/^/# /' $t/status $t/stack | grep -E 'State|\\+0x'; done; "
+		"echo l >/proc/sysrq-trigger; sleep 1; dmesg | tail -n 90 | sed 's/^/# /'";
 
-	snprintf(command, sizeof(command),
-		 "for t in /proc/%d/task/*; do echo \"# $t\"; sed 's/^/# /' $t/status $t/stack | "
-		 "grep -E 'State|\\+0x'; done", pid);
+	fflush(stdout);
 	if (system(command))
-		tap_note("nothing is known of process %d", pid);
+		tap_note("nothing is known of them");
 }
 
 /* One round to its end. False if it does not end. */
@@ -359,7 +360,7 @@ static bool one_round(uint64_t seed, uint64_t number)
 		if (now() > kill_at)
 			kill(pid, SIGKILL);
 		if (now() > limit) {
-			tell(pid);
+			tell();
 			kill(pid, SIGKILL);
 			return tap(false, "round %llu ends", (unsigned long long)number);
 		}

@@ -136,7 +136,7 @@ ALL = [
            ("EPT violation of the root, LP 0, #PF: no LP is in VMX operation",), "EPT violation of the root*"),
     Mutant("death-leaves-secrets", "hvmod/sys/gather.c",
            "\t\thvmod_deposit_scrub();\n", "", DEATH,
-           ("private memory, LP 0: is cleared before the root can read it",), "private memory"),
+           ("private memory: is cleared before the root can read it",), "private memory"),
     Mutant("launch-keeps-the-idt", "arch/lp.rs",
            "        tables::lgdt(&gdtr);\n        tables::lidt(&idtr);\n        image::launch_failed",
            "        tables::lgdt(&gdtr);\n        let _ = idtr;\n        image::launch_failed", DEATH,
