@@ -14,10 +14,11 @@ void *hvmod_block_alloc(size_t pages, bool account)
 {
 	/*
 	 * Who accounts takes many, and can do with smaller ones: no reclaim for
-	 * the sake of size.
+	 * the sake of size. In the end it is told that there is no more, before
+	 * others are killed for it.
 	 */
 	gfp_t gfp = !account ? GFP_KERNEL :
-		    pages == 1 ? GFP_KERNEL_ACCOUNT : GFP_KERNEL_ACCOUNT | __GFP_NORETRY;
+		    GFP_KERNEL_ACCOUNT | (pages == 1 ? __GFP_RETRY_MAYFAIL : __GFP_NORETRY);
 	struct page *page;
 	void *block;
 
