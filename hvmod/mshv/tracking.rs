@@ -194,12 +194,21 @@ impl Partition {
         if args.page_count / PAGE_SIZE > block::pages_available() {
             return Err(ENOMEM);
         }
-        let mut bitmap = user::buffer(args.page_count.div_ceil(8) as usize)?;
-        self.access_states(args.gpap_base, args.page_count, change, |page, state| {
-            bitmap[page / 8] |= u8::from(state & wanted != 0) << (page % 8);
-        })
-        .map_err(|status| user::error(status.errno()))?;
-        user::write_bytes(args.bitmap_ptr as usize, &bitmap)?;
+        args.gpap_base.checked_add(args.page_count).ok_or(EINVAL)?;
+        // In pieces, of which none takes long.
+        let mut bitmap = user::buffer(PAGE_SIZE as usize)?;
+        let mut done = 0;
+        while done < args.page_count {
+            let count = u64::min(args.page_count - done, 8 * PAGE_SIZE);
+            bitmap.fill(0);
+            self.access_states(args.gpap_base + done, count, change, |page, state| {
+                bitmap[page / 8] |= u8::from(state & wanted != 0) << (page % 8);
+            })
+            .map_err(|status| user::error(status.errno()))?;
+            let to = (args.bitmap_ptr as usize).wrapping_add((done / 8) as usize);
+            user::write_bytes(to, &bitmap[..count.div_ceil(8) as usize])?;
+            done += count;
+        }
         Ok(0)
     }
 }
