@@ -109,7 +109,7 @@ impl Core {
         })
     }
 
-    /// Says whether LP `lp` was given up, so that it never leaves hvcore: see [`GIVEN_UP`].
+    /// Says whether LP `lp` was given up, so that hvcore does not launch it: see [`GIVEN_UP`].
     pub(crate) fn give_up(&self, lp: u32, up: bool) {
         // There is a page for each LP.
         let _ = self

@@ -67,8 +67,8 @@ impl Drop for HotplugLock {
 /// many milliseconds; from another CPU, if there is one, so that one that never comes back does not
 /// take this thread along. ETIMEDOUT then; ENXIO if the CPU is offline, EBUSY if it never came to it.
 ///
-/// When the time is up `give_up(true)` has to see to it that the CPU does not return to this module
-/// from wherever it is; `give_up(false)` is called if it was just about to, and did.
+/// When the time is up `give_up(true)` should see to it that the CPU, if it ever comes back, leaves
+/// things as they were; `give_up(false)` is called if it was just about to come back, and did.
 ///
 /// `f` must not sleep. The caller has the hotplug lock or is a [`Hotplug`].
 pub(crate) fn run_within<T: Send, G: Fn(bool)>(

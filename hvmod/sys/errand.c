@@ -38,9 +38,13 @@ static void execute(struct work_struct *work)
  * if it did not come to it within @ms: then it will not.
  *
  * -ETIMEDOUT if it began and did not end: then @data must be left alone for
- * ever. First @give_up is called, which must see to it that @cpu does not come
- * back to this module's code from then on, but for GRACE_MS. If it does so in
- * that time, @give_up is called again, with false, and all is well.
+ * ever. First @give_up is called, which should see to it that @cpu, if it ever
+ * ends, leaves things as they were. If it was just about to end, and does so in
+ * GRACE_MS, @give_up is called again, with false, and all is well.
+ *
+ * A CPU that comes back later finds this module's code: Linux frees that only
+ * after an RCU grace period, which is not over before @cpu has been through
+ * schedule(). Until then insmod and rmmod wait.
  *
  * The caller holds the hotplug lock, or is the thread of a hotplug callback.
  */

@@ -24,7 +24,7 @@ PROGRAMS = mutants.PROGRAMS | {
     CRASH: Program("./life.sh crash", (*COMMON, "kexec"), 1024,
                    options=("--reboots", "--append", "crashkernel=384M"), cpu_time=240),
     LAUNCH: Program("./launch.sh", COMMON, debug=True),
-    LOST: Program("./launch.sh lost", COMMON, debug=True, options=("--reboots",)),
+    LOST: Program("./launch.sh lost", COMMON, debug=True),
     DEATH: Program("./death.sh", (*COMMON, "hvattack.ko", "wait.elf", "nowhere.elf", "abi_private",
                                   "ioctl_fuzz"), debug=True, cpu_time=240),
 }
@@ -77,9 +77,9 @@ ALL = [
            "const TIME_LIMIT_MS: u32 = 10_000;", "const TIME_LIMIT_MS: u32 = 10_000_000;", LOST,
            ("an LP that does not come back: the kernel's log says so",)),
 
-    Mutant("late-lp-goes-on", "arch/image.rs",
-           "    while frame.read::<u64>(GIVEN_UP) != 0 {", "    while frame.read::<u64>(GIVEN_UP) == u64::MAX {", LOST,
-           ("the other one works when it is too late back",)),
+    Mutant("late-lp-is-launched", "arch/image.rs",
+           "    frame.read::<u64>(GIVEN_UP) != 0\n", "    frame.read::<u64>(GIVEN_UP) == u64::MAX\n", LOST,
+           ("no LP is in VMX operation",)),
 
     # The machine's life.
     Mutant("file-without-module", "hvmod/sys/anon_file.c",

@@ -211,8 +211,7 @@ pub struct LeaveFrame {
 pub const LEAVE_FRAME_SIZE: usize = core::mem::size_of::<LeaveFrame>();
 
 /// Offset in that page of a `u64`: not 0 when hvmod gave the LP up, since it did not come back in
-/// time from its launch or its leaving. The trampoline may be gone then: hvcore stops the LP before
-/// it would go there.
+/// time from its launch. Should it get so far after that, hvcore does not launch it.
 pub const GIVEN_UP: usize = LEAVE_FRAME_SIZE + 8;
 
 const _: () = {

@@ -117,7 +117,9 @@ fn launch(lp: &'static mut Lp) -> ! {
         format_args!("launch: CR0 {cr0:#x} CR4 {:#x}", lp.go_on.cr4),
     );
     inject!(lp.index, LaunchEntry);
-    image::stop_if_given_up(lp.index);
+    if image::given_up(lp.index) {
+        lp.abort_launch(Failed { status: Status::LaunchFailed as u64, detail: 0 });
+    }
     let failed = root::run(lp);
     machine::stand_back(lp.index);
     lp.abort_launch(failed)

@@ -53,12 +53,10 @@ pub fn launch_failed(lp: u32, failed: Failed) -> ! {
     unsafe { hvcore_unwind(rsp, failed.status, failed.detail) }
 }
 
-/// Stops this LP for good if hvmod gave it up: the trampoline that it would go to may be gone.
-pub fn stop_if_given_up(lp: u32) {
+/// Whether hvmod does not wait for this LP's launch any more.
+pub fn given_up(lp: u32) -> bool {
     let frame = Hostile::owned_by_root(crate::machine::way_out(lp).frame_spa);
-    while frame.read::<u64>(GIVEN_UP) != 0 {
-        super::insn::halt();
-    }
+    frame.read::<u64>(GIVEN_UP) != 0
 }
 
 /// Goes to the trampoline's way out: see `hvabi::boot::LeaveFrame`.

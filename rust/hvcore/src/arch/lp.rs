@@ -206,7 +206,6 @@ impl Lp {
 
     /// Puts back what `load_tables` replaced and reports a failed launch.
     pub fn abort_launch(&mut self, failed: Failed) -> ! {
-        image::stop_if_given_up(self.index);
         if self.vmx {
             self.end_vmx();
         }
@@ -226,7 +225,6 @@ impl Lp {
     /// Leaves VMX operation and continues in Linux, natively, with the state that the root had at
     /// its last VM exit. `frame` and the numbers beside it come from the launch.
     pub fn leave(&mut self, out: &WayOut) -> ! {
-        image::stop_if_given_up(self.index);
         if let Some(parked) = self.parked.take() {
             parked.abandon();
         }
