@@ -9,7 +9,7 @@ if [ "$1" = lost ]; then
 	log_mark
 	# What runs on the other one, or is woken there, has to wait.
 	taskset -p 1 $$ >/dev/null
-	# Where hvcore is told to come late, 16 s: arch/inject.rs.
+	# Where hvcore is told to come late, 30 s: arch/inject.rs.
 	insmod ./hvmod-debug.ko inject_core=$((3 | 2 << 8 | 1 << 16)) >/tmp/insmod.out 2>&1 &
 	tries=0
 	until log_says "CPU 1 did not come back from the launch" || [ $tries -gt 400 ]; do
