@@ -6,8 +6,8 @@ use crate::{
     core_log,
     hvabi::{
         boot::{
-            stack_top, CoreInfo, ImageHeader, DIRECT_BASE, DIRECT_SIZE, ENTRY_CR4_KEEP, GIVEN_UP, IMAGE_BASE,
-            IMAGE_MAGIC, LEAVE_FRAME_SIZE, STACK_SIZE,
+            stack_top, CoreInfo, ImageHeader, DIRECT_BASE, DIRECT_SIZE, ENTRY_CR4_KEEP, GIVEN_UP,
+            IMAGE_BASE, IMAGE_MAGIC, LEAVE_FRAME_SIZE, STACK_SIZE,
         },
         log::{LogRecord, LOG_RECORDS},
         stats::LpStats,

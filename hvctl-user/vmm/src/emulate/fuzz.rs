@@ -118,9 +118,17 @@ fn processor(input: &mut Unstructured) -> Result<CpuState> {
         } else {
             0
         },
-        cr0: if paging { 1 << 31 | CpuState::CR0_PE } else { u64::from(mode >> 4 & 1) },
+        cr0: if paging {
+            1 << 31 | CpuState::CR0_PE
+        } else {
+            u64::from(mode >> 4 & 1)
+        },
         cr3: TABLES,
-        cr4: if long { 1 << 5 } else { u64::from(mode >> 3 & 6) << 3 },
+        cr4: if long {
+            1 << 5
+        } else {
+            u64::from(mode >> 3 & 6) << 3
+        },
         ..Default::default()
     };
     if mode & 0x80 != 0 {
@@ -143,7 +151,9 @@ fn fill(input: &mut Unstructured, memory: &GuestMemory) -> Result<()> {
     for _ in 0..input.int_in_range(0..=12)? {
         let at = TABLES + u64::from(input.arbitrary::<u16>()?) % (RAM - TABLES - 8);
         let entry = value(input)? & !0xfff | u64::from(input.arbitrary::<u16>()?);
-        memory.write_obj(entry, GuestAddress(at)).expect("it is RAM");
+        memory
+            .write_obj(entry, GuestAddress(at))
+            .expect("it is RAM");
     }
     Ok(())
 }
@@ -195,7 +205,12 @@ fn attempt(input: &mut Unstructured, memory: GuestMemory) -> Result<()> {
     };
     let event = event(input)?;
     let answers = input.bytes(input.len())?;
-    let mut machine = Machine { memory, answers, accesses: 0, vectors: [0x55; 16] };
+    let mut machine = Machine {
+        memory,
+        answers,
+        accesses: 0,
+        vectors: [0x55; 16],
+    };
     if task {
         let _ = switch(&mut cpu, &mut machine, switched, event);
         return Ok(());

@@ -2,10 +2,10 @@
 
 //! The image: its header, where an LP enters it, and where an LP leaves it.
 
+use super::root_memory::Hostile;
 use crate::mem::frame::Frame;
 use crate::mem::pool::Pool;
 use core::arch::{asm, global_asm};
-use super::root_memory::Hostile;
 use hvabi::boot::{CoreInfo, GIVEN_UP, IMAGE_BASE, IMAGE_MAGIC, STACK_SIZE};
 use hvabi::ABI_VERSION;
 
