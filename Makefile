@@ -101,6 +101,7 @@ fmt:
 	@cd rust && $(CARGO) fmt
 	@cd rust/fuzz/libfuzzer && $(CARGO) fmt
 	@cd hvctl-user && $(CARGO) fmt
+	@cd hvctl-user/fuzz && $(CARGO) fmt
 
 fmt-check:
 	@$(rustfmt) --check hvmod/hvmod_main.rs
@@ -126,8 +127,8 @@ help:
 	@echo '  make test             all tests'
 	@echo '  make bench            the cost of exits, beside that of KVM'
 	@echo '  make soak             the same tests for hours (PART="fuzz rounds": only these)'
-	@echo '  make fuzz             fuzz the trusted core on this machine (TARGET=, RUNS=, SEED=)'
-	@echo '  make mutants          hvcore without this protection and that: attacks must succeed'
+	@echo '  make fuzz             fuzz hvcore, and the emulator of hvctl, here (TARGET=, RUNS=, SEED=)'
+	@echo '  make mutants          without this protection and that: tests must fail'
 	@echo
 	@echo 'Develop:'
 	@echo '  make fmt, fmt-check   rustfmt with the settings of the kernel'
