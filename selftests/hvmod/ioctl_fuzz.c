@@ -296,7 +296,9 @@ static void play(uint64_t seed)
 	signal(SIGBUS, on_fault);
 	signal(SIGPIPE, SIG_IGN);
 	sigaction(SIGUSR1, &(struct sigaction) { .sa_handler = on_wake }, NULL);
-	arena = some_memory(ARENA);
+	/* What the kernel writes past its end must not hit the account. */
+	arena = some_memory(ARENA + GUARD);
+	mprotect(arena + ARENA, GUARD, PROT_NONE);
 	constant = some_memory(4096);
 	mprotect(constant, 4096, PROT_READ);
 	edge = (uint8_t *)some_memory(8192) + 4096;

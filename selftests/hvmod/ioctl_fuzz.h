@@ -13,6 +13,7 @@
 #include "partition.h"
 
 #define ARENA		(8u << 20)
+#define GUARD		(1u << 20)
 #define ERRORS		134
 #define FILES		32		/* that are nobody's in particular */
 
