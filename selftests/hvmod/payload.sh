@@ -39,7 +39,7 @@ nothing_held() {
 	until ./hvctl info | grep -q 'child partitions: none' &&
 		[ "$(value deposited_bytes) $(value shared_bytes) $(value private_bytes)" = "0 0 0" ]; do
 		tries=$((tries + 1))
-		[ $tries -lt 50 ] || { ./hvctl info | head -n 12; return 1; }
+		[ $tries -lt 20 ] || { ./hvctl info | head -n 12; return 1; }
 		usleep 100000
 	done
 }
