@@ -23,7 +23,7 @@ PROGRAMS = mutants.PROGRAMS | {
     KEXEC: Program("./life.sh kexec", (*COMMON, "kexec"), options=("--reboots",)),
     CRASH: Program("./life.sh crash", (*COMMON, "kexec"), 1024,
                    options=("--reboots", "--append", "crashkernel=384M"), cpu_time=240),
-    LAUNCH: Program("./launch.sh", COMMON, debug=True),
+    LAUNCH: Program("./launch.sh", COMMON, debug=True, cpu_time=60),
     LOST: Program("./launch.sh lost", COMMON, debug=True),
     DEATH: Program("./death.sh", (*COMMON, "hvattack.ko", "wait.elf", "nowhere.elf", "abi_private",
                                   "ioctl_fuzz"), debug=True, cpu_time=240),
