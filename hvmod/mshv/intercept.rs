@@ -131,8 +131,11 @@ impl Partition {
     pub(super) fn orders(&self, state: &State) -> u64 {
         let mut orders = self.installed.orders.load(Relaxed);
         let features = interface::offered(state.local.features);
-        if !state.cpuid.is_empty() || features != 0 {
+        if !state.cpuid.is_empty() {
             orders |= orders::CPUID;
+        }
+        if features != 0 {
+            orders |= orders::HYPERVISOR;
         }
         if features & feature::HYPERCALL != 0 {
             orders |= orders::HYPERCALL;

@@ -38,7 +38,7 @@ pub enum ExitKind {
     Unexpected = 7,
     /// The VP waits for SIPI (after INIT, or an application processor not yet started).
     WaitForSipi = 8,
-    /// CPUID, where [`orders::CPUID`] says so. RIP is at the instruction.
+    /// CPUID, where [`orders::CPUID`] or [`orders::HYPERVISOR`] says so. RIP is at the instruction.
     Cpuid = 9,
     /// RDMSR ([`RunPage::access`] 1) or WRMSR (2) of an MSR that hvcore does not have. RIP is at
     /// the instruction.
@@ -71,6 +71,8 @@ pub mod orders {
     /// The VP is not entered before an interrupt is pending for it, also one that it holds back:
     /// [`ExitKind::Halted`] until then.
     pub const IDLE: u64 = 1 << 36;
+    /// CPUID says that there is a hypervisor, and its leaves (0x40000000 to 0x400000ff) are exits.
+    pub const HYPERVISOR: u64 = 1 << 37;
 }
 
 /// [`RunPage::reason`] of a PAUSE in a loop.

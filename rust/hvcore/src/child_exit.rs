@@ -110,11 +110,12 @@ fn inject(run: &mut Run<'_>, event: Event) -> Next {
 
 #[inline(always)]
 fn cpuid(run: &mut Run<'_>) -> Next {
-    if run.page.orders & orders::CPUID != 0 {
+    let (gpr, orders) = (&mut run.state.gpr, run.page.orders);
+    let (leaf, subleaf) = (gpr[RAX] as u32, gpr[RCX] as u32);
+    let known = orders & orders::HYPERVISOR != 0;
+    if orders & orders::CPUID != 0 || known && leaf >> 8 == 0x40_0000 {
         return to_root(run, ExitKind::Cpuid);
     }
-    let gpr = &mut run.state.gpr;
-    let (leaf, subleaf) = (gpr[RAX] as u32, gpr[RCX] as u32);
     // One leaf tells of XCR0.
     let xcr0 = if leaf == 0xd && config().present.xcr0 { insn::xgetbv() } else { 1 };
     let apic_enabled = run.state.apic.present();
@@ -122,7 +123,7 @@ fn cpuid(run: &mut Run<'_>) -> Next {
         cpuid_result(leaf, subleaf, run.vp.index, run.vp_count, xcr0, apic_enabled);
     gpr[RAX] = u64::from(eax);
     gpr[RBX] = u64::from(ebx);
-    gpr[RCX] = u64::from(ecx);
+    gpr[RCX] = u64::from(ecx) | u64::from(known && leaf == 1) << 31;
     gpr[RDX] = u64::from(edx);
     event::skip_instruction();
     Next::Enter
