@@ -8,7 +8,9 @@ use crate::{
     hypercall,
     loader::Core,
     lps, mshv, requirements,
-    sys::uapi::{Caps, Info, LpInfo, PartitionInfo, PrivateMemory, ReadLog, Record, VpInfo},
+    sys::uapi::{
+        Caps, DiscardMemory, Info, LpInfo, PartitionInfo, PrivateMemory, ReadLog, Record, VpInfo,
+    },
 };
 use core::mem::size_of;
 use kernel::{
@@ -37,9 +39,13 @@ const CAP_CHILDREN: u64 = 1 << 2;
 const CAP_VP_INFO: u64 = 1 << 3;
 /// `HVMOD_CAP_PRIVATE`.
 const CAP_PRIVATE: u64 = 1 << 8;
+/// `HVMOD_CAP_DISCARD`.
+const CAP_DISCARD: u64 = 1 << 9;
 
 /// `HVMOD_SET_PRIVATE_MEMORY`, a call on a partition.
 pub(crate) const SET_PRIVATE_MEMORY: u32 = _IOW::<PrivateMemory>(TYPE, 0x20);
+/// `HVMOD_DISCARD_MEMORY`, another.
+pub(crate) const DISCARD_MEMORY: u32 = _IOW::<DiscardMemory>(TYPE, 0x21);
 
 /// A call of [`TYPE`].
 pub(crate) fn ioctl(core: &Core, cmd: u32, arg: usize) -> Result<isize> {
@@ -75,7 +81,7 @@ fn caps() -> Caps {
         0
     };
     Caps {
-        caps: CAP_INFO | CAP_LOG | CAP_VP_INFO | CAP_PRIVATE | children,
+        caps: CAP_INFO | CAP_LOG | CAP_VP_INFO | CAP_PRIVATE | CAP_DISCARD | children,
         reserved: [0; 3],
     }
 }

@@ -184,6 +184,7 @@ impl AnonFile for PartitionFile {
             uapi::ROOT_HVCALL => hvcall::passthrough(Target::Partition(partition, &mut setup), arg),
             control::SET_PRIVATE_MEMORY if !setup.initialized => Err(EIO),
             control::SET_PRIVATE_MEMORY => private::set(partition, &mut setup, arg),
+            control::DISCARD_MEMORY => region::discard(partition, arg),
             _ => Err(ENOTTY),
         }
     }

@@ -2,19 +2,23 @@
 
 //! Memory of a partition: regions of user memory mapped at guest physical addresses.
 
-use super::{tracking::Tracking, user};
+use super::{partition::Partition, registry, tracking::Tracking, user};
 use crate::{
     hvabi::{
         call::{map_flags, LIST_ITEMS},
         GPA_END,
     },
     hypercall::{self, PartitionId},
-    sys::pin::{self, Kind, PinnedPages},
+    sys::{
+        pin::{self, Kind, PinnedPages},
+        uapi::DiscardMemory,
+    },
     tlfs::{
         errno,
         mshv::{mem_flags, UserMemRegion},
     },
 };
+use core::ops::Range;
 use kernel::prelude::*;
 
 const PAGE_SIZE: u64 = 4096;
@@ -116,10 +120,10 @@ impl Region {
             true => Some(Tracking::new(self.memory.len())?),
             false => None,
         };
-        self.unmap(partition, self.request.pages);
+        self.unmap_all(partition);
         let before = core::mem::replace(&mut self.tracking, tracking);
         if !on {
-            if let Err(error) = self.map(partition) {
+            if let Err(error) = self.map_all(partition) {
                 // Pages go on to be mapped when they are touched.
                 self.tracking = before;
                 return Err(error);
@@ -128,9 +132,12 @@ impl Region {
         Ok(())
     }
 
-    /// Maps a page that is tracked, since it is touched.
+    /// Maps a page that is tracked or was discarded, since it is touched.
     fn touch(&mut self, partition: PartitionId, pfn: u64, write: bool) -> Result {
         let page = (pfn - self.request.guest_pfn) as usize;
+        if self.memory.spa(page).is_none() {
+            self.restore(partition, pfn)?;
+        }
         let executable = self.executable();
         let Some(tracking) = &mut self.tracking else {
             return Ok(());
@@ -144,27 +151,56 @@ impl Region {
         }
         // It may be there already, and not writable. That another LP remembers this does no harm.
         let gpa = pfn * PAGE_SIZE;
+        let spa = self.memory.spa(page).ok_or(EFAULT)?;
         hypercall::gpa_unmap(partition, gpa, 1);
-        hypercall::gpa_map(partition, gpa, &[self.memory.spa(page)], flags)
-            .map_err(|(error, _)| error)
+        hypercall::gpa_map(partition, gpa, &[spa], flags).map_err(|(error, _)| error)
     }
 
-    /// Maps the pages from `index` on that one hypercall takes. Gives their number.
+    /// Gives the guest back the unit of discarded memory that `pfn` is in: what the program has
+    /// there now.
+    fn restore(&mut self, partition: PartitionId, pfn: u64) -> Result {
+        let unit = self
+            .indices(pfn - pfn % LARGE as u64, LARGE)
+            .ok_or(EFAULT)?;
+        self.memory.restore(unit.clone())?;
+        if self.tracking.is_some() {
+            return Ok(());
+        }
+        self.map(partition, unit.clone()).inspect_err(|_| {
+            // Nothing of it is mapped.
+            self.memory.release(unit)
+        })
+    }
+
+    /// Where in the region these pages are, if all of them are.
+    fn indices(&self, pfn: u64, pages: usize) -> Option<Range<usize>> {
+        let start = pfn.checked_sub(self.request.guest_pfn)?;
+        let end = start.checked_add(pages as u64)?;
+        (end <= self.request.pages).then_some(start as usize..end as usize)
+    }
+
+    /// Maps the first pages in `range` that one hypercall takes. Gives their number.
     fn map_some(
         &self,
         partition: PartitionId,
-        index: usize,
+        range: Range<usize>,
         list: &mut KVec<u64>,
     ) -> Result<usize, (Error, usize)> {
         list.clear();
-        let mut step = self.step(index);
+        let index = range.start;
+        let step = self.step(index);
         let large = step == LARGE;
         let mut next = index;
-        while next < self.memory.len() && list.len() < LIST_ITEMS && step == self.step(next) {
-            list.push_within_capacity(self.memory.spa(next))
-                .map_err(|_| (ENOMEM, 0))?;
+        while next < range.end && list.len() < LIST_ITEMS && step == self.step(next) {
+            let Some(spa) = self.memory.spa(next) else {
+                break;
+            };
+            list.push_within_capacity(spa).map_err(|_| (ENOMEM, 0))?;
             next += step;
-            step = if large { LARGE } else { 1 };
+        }
+        if next == index {
+            // It was discarded.
+            return Ok(1);
         }
         let mut flags = 0;
         for (ours, theirs) in [
@@ -192,9 +228,11 @@ impl Region {
         if !fits {
             return 1;
         }
-        let base = self.memory.spa(index);
-        let follow = base % (LARGE as u64 * PAGE_SIZE) == 0
-            && (1..LARGE).all(|n| self.memory.spa(index + n) == base + n as u64 * PAGE_SIZE);
+        let follow = self.memory.spa(index).is_some_and(|base| {
+            base % (LARGE as u64 * PAGE_SIZE) == 0
+                && (1..LARGE)
+                    .all(|n| self.memory.spa(index + n) == Some(base + n as u64 * PAGE_SIZE))
+        });
         if follow {
             LARGE
         } else {
@@ -202,16 +240,16 @@ impl Region {
         }
     }
 
-    /// Maps everything, or nothing.
-    fn map(&self, partition: PartitionId) -> Result {
+    /// Maps all pages in `range` that are not discarded, or none.
+    fn map(&self, partition: PartitionId, range: Range<usize>) -> Result {
         let mut list = KVec::with_capacity(LIST_ITEMS, GFP_KERNEL)?;
-        let mut index = 0;
-        while index < self.memory.len() {
-            match self.map_some(partition, index, &mut list) {
+        let mut index = range.start;
+        while index < range.end {
+            match self.map_some(partition, index..range.end, &mut list) {
                 Ok(count) => index += count,
                 Err((error, done)) => {
-                    if index + done > 0 {
-                        self.unmap(partition, (index + done) as u64);
+                    if index + done > range.start {
+                        self.unmap(partition, range.start..index + done);
                     }
                     return Err(error);
                 }
@@ -220,10 +258,19 @@ impl Region {
         Ok(())
     }
 
-    /// Unmaps the first `pages` pages. After this no VP and no LP uses them.
-    fn unmap(&self, partition: PartitionId, pages: u64) {
-        hypercall::gpa_unmap(partition, self.request.guest_pfn * PAGE_SIZE, pages);
+    fn map_all(&self, partition: PartitionId) -> Result {
+        self.map(partition, 0..self.memory.len())
+    }
+
+    /// Unmaps the pages in `range`. After this no VP and no LP uses them.
+    fn unmap(&self, partition: PartitionId, range: Range<usize>) {
+        let gpa = (self.request.guest_pfn + range.start as u64) * PAGE_SIZE;
+        hypercall::gpa_unmap(partition, gpa, range.len() as u64);
         hypercall::sync_all();
+    }
+
+    fn unmap_all(&self, partition: PartitionId) {
+        self.unmap(partition, 0..self.memory.len());
     }
 }
 
@@ -277,15 +324,44 @@ impl Regions {
         };
         let write = access & 2 != 0;
         let denied = write && !region.writable() || access & 4 != 0 && !region.executable();
-        if denied || region.touch(partition, pfn, write).is_err() {
+        if denied {
             return Access::Denied;
+        }
+        let absent = region.memory.absent();
+        if region.touch(partition, pfn, write).is_err() {
+            return Access::Denied;
+        }
+        if region.memory.absent() != absent {
+            registry::set_shared_bytes(partition, self.bytes());
         }
         Access::Allowed
     }
 
+    /// HVMOD_DISCARD_MEMORY: EBUSY while accesses are tracked, ENOENT where not all of it is of one
+    /// region.
+    pub(super) fn discard(&mut self, partition: PartitionId, pfn: u64, pages: usize) -> Result {
+        if self.tracked {
+            return Err(EBUSY);
+        }
+        let region = self
+            .list
+            .iter_mut()
+            .find(|r| r.contains(pfn))
+            .ok_or(ENOENT)?;
+        let range = region.indices(pfn, pages).ok_or(ENOENT)?;
+        region.unmap(partition, range.clone());
+        region.memory.release(range);
+        registry::set_shared_bytes(partition, self.bytes());
+        Ok(())
+    }
+
     /// Bytes that are mapped.
     pub(super) fn bytes(&self) -> u64 {
-        self.list.iter().map(|r| r.request.pages * PAGE_SIZE).sum()
+        let present = |region: &Region| region.memory.len() - region.memory.absent();
+        self.list
+            .iter()
+            .map(|r| present(r) as u64 * PAGE_SIZE)
+            .sum()
     }
 
     /// The region that `gpa` lies in.
@@ -310,7 +386,7 @@ impl Regions {
     /// Adds a region that [`map`] made.
     pub(super) fn add(&mut self, partition: PartitionId, region: Region) -> Result {
         if let Err(error) = self.list.reserve(1, GFP_KERNEL) {
-            region.unmap(partition, region.request.pages);
+            region.unmap_all(partition);
             return Err(error.into());
         }
         self.list.push_within_capacity(region).map_err(|_| ENOMEM)
@@ -386,12 +462,29 @@ pub(super) fn map(partition: PartitionId, request: Request, tracked: bool) -> Re
         tracking,
     };
     if !tracked {
-        region.map(partition)?;
+        region.map_all(partition)?;
     }
     Ok(region)
 }
 
+/// HVMOD_DISCARD_MEMORY: whole units of 2 MiB, of one region.
+pub(super) fn discard(partition: &Partition, arg: usize) -> Result<isize> {
+    const UNIT: u64 = LARGE as u64 * PAGE_SIZE;
+    let args = user::read::<DiscardMemory>(arg)?;
+    if args.guest_pfn % LARGE as u64 != 0
+        || args.size == 0
+        || args.size % UNIT != 0
+        || args.reserved != [0; 2]
+    {
+        return Err(EINVAL);
+    }
+    let pages = usize::try_from(args.size / PAGE_SIZE).map_err(|_| EINVAL)?;
+    let mut regions = partition.regions.lock();
+    regions.discard(partition.id(), args.guest_pfn, pages)?;
+    Ok(0)
+}
+
 /// Unmaps and unpins what [`map`] mapped.
 pub(super) fn unmap(partition: PartitionId, region: Region) {
-    region.unmap(partition, region.request.pages);
+    region.unmap_all(partition);
 }

@@ -28,6 +28,7 @@ void hvmod_anon_cancel(int fd, struct file *file);
 /* pin.c */
 struct mm_struct *hvmod_charge(unsigned long count);
 void hvmod_uncharge(struct mm_struct *mm, unsigned long count);
+bool hvmod_is_charged(struct mm_struct *mm);
 long hvmod_pin(unsigned long address, unsigned long count, struct page **pages);
 void hvmod_unpin(struct page **pages, unsigned long count, bool dirty);
 u64 hvmod_page_spa(struct page *page);

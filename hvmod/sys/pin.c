@@ -35,6 +35,12 @@ void hvmod_uncharge(struct mm_struct *mm, unsigned long count)
 	mmdrop(mm);
 }
 
+/* Whether this is a thread of the program. */
+bool hvmod_is_charged(struct mm_struct *mm)
+{
+	return current->mm == mm;
+}
+
 /* Pins at most @count pages; may pin fewer, or none and return an error. */
 long hvmod_pin(unsigned long address, unsigned long count, struct page **pages)
 {

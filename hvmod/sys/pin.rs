@@ -2,7 +2,7 @@
 
 //! User memory that stays where it is, because a partition uses it.
 
-use core::ptr::NonNull;
+use core::{ops::Range, ptr::NonNull};
 use kernel::{
     error::from_err_ptr,
     ffi::{c_int, c_long, c_ulong, c_void},
@@ -25,6 +25,7 @@ struct RawMm {
 extern "C" {
     fn hvmod_charge(count: c_ulong) -> *mut RawMm;
     fn hvmod_uncharge(mm: *mut RawMm, count: c_ulong);
+    fn hvmod_is_charged(mm: *mut RawMm) -> bool;
     fn hvmod_pin(address: c_ulong, count: c_ulong, pages: *mut *mut RawPage) -> c_long;
     fn hvmod_unpin(pages: *mut *mut RawPage, count: c_ulong, dirty: bool);
     fn hvmod_page_spa(page: *mut RawPage) -> u64;
@@ -75,6 +76,12 @@ impl Charge {
             count,
         })
     }
+
+    /// Whether this is a thread of the program.
+    fn is_ours(&self) -> bool {
+        // SAFETY: By the invariant; it is only compared.
+        unsafe { hvmod_is_charged(self.mm.as_ptr()) }
+    }
 }
 
 impl Drop for Charge {
@@ -88,11 +95,13 @@ impl Drop for Charge {
 ///
 /// # Invariants
 ///
-/// All pages are pinned for writing, once, by this.
+/// All pages that are not null are pinned for writing, once, by this.
 pub(crate) struct PinnedPages {
+    address: usize,
     pages: VVec<*mut RawPage>,
+    absent: usize,
     written: bool,
-    _charge: Charge,
+    charge: Charge,
 }
 
 // SAFETY: Pins belong to no thread, and shared access only reads the list.
@@ -112,37 +121,69 @@ impl PinnedPages {
         for _ in 0..count {
             pages.push_within_capacity(core::ptr::null_mut())?;
         }
-        let mut done = 0;
-        while done < count {
-            let batch = usize::min(count - done, BATCH);
-            let from = address as usize + done * PAGE_SIZE;
-            let room = &mut pages[done..done + batch];
+        // INVARIANT: All are null.
+        let mut pinned = Self {
+            address: address as usize,
+            pages,
+            absent: count,
+            written,
+            charge,
+        };
+        pinned.pin(0..count)?;
+        Ok(pinned)
+    }
+
+    /// Pins pages that are absent, of this program; on an error some of them are.
+    fn pin(&mut self, range: Range<usize>) -> Result {
+        let mut at = range.start;
+        while at < range.end {
+            let batch = usize::min(range.end - at, BATCH);
+            let from = (self.address + at * PAGE_SIZE) as c_ulong;
+            let room = self.pages.get_mut(at..at + batch).ok_or(EINVAL)?;
             // SAFETY: `room` has `batch` items.
-            let pinned = unsafe { hvmod_pin(from as c_ulong, batch as c_ulong, room.as_mut_ptr()) };
-            if pinned > 0 {
-                done += pinned as usize;
+            let pinned = unsafe { hvmod_pin(from, batch as c_ulong, room.as_mut_ptr()) };
+            // INVARIANT: As many of the items are pages now, pinned for us.
+            let count = usize::try_from(pinned).map_err(|_| Error::from_errno(pinned as c_int))?;
+            self.absent -= count;
+            at += count;
+            if count != batch {
+                return Err(ENOMEM);
             }
-            if pinned != batch as c_long {
-                // SAFETY: These were pinned above.
-                unsafe { hvmod_unpin(pages.as_mut_ptr(), done as c_ulong, false) };
-                return Err(if pinned < 0 {
-                    Error::from_errno(pinned as c_int)
-                } else {
-                    ENOMEM
-                });
-            }
-            if kernel::current!().signal_pending() && done < count {
-                // SAFETY: As above.
-                unsafe { hvmod_unpin(pages.as_mut_ptr(), done as c_ulong, false) };
+            if kernel::current!().signal_pending() && at < range.end {
                 return Err(EINTR);
             }
         }
-        // INVARIANT: All are pinned.
-        Ok(Self {
-            pages,
-            written,
-            _charge: charge,
-        })
+        Ok(())
+    }
+
+    /// Unpins pages: they are absent then. Nobody uses them through this any more.
+    pub(crate) fn release(&mut self, range: Range<usize>) {
+        let Some(mut pages) = self.pages.get_mut(range) else {
+            return;
+        };
+        while let Some(start) = pages.iter().position(|page| !page.is_null()) {
+            pages = &mut pages[start..];
+            let present = pages.iter().position(|page| page.is_null());
+            let (now, rest) = pages.split_at_mut(present.unwrap_or(pages.len()));
+            // SAFETY: By the invariant.
+            unsafe { hvmod_unpin(now.as_mut_ptr(), now.len() as c_ulong, self.written) };
+            // INVARIANT: They are not pinned any more.
+            now.fill(core::ptr::null_mut());
+            self.absent += now.len();
+            pages = rest;
+        }
+    }
+
+    /// Pins absent pages again: all of them, or none. EFAULT in a thread of another program.
+    pub(crate) fn restore(&mut self, range: Range<usize>) -> Result {
+        if !self.charge.is_ours() {
+            return Err(EFAULT);
+        }
+        let pinned = self.pin(range.clone());
+        if pinned.is_err() {
+            self.release(range);
+        }
+        pinned
     }
 
     /// Number of pages.
@@ -150,14 +191,21 @@ impl PinnedPages {
         self.pages.len()
     }
 
-    /// Physical address of page `index`.
-    ///
-    /// # Panics
-    ///
-    /// If there is no such page.
-    pub(crate) fn spa(&self, index: usize) -> u64 {
+    /// How many of them are absent.
+    pub(crate) fn absent(&self) -> usize {
+        self.absent
+    }
+
+    fn page(&self, index: usize) -> Option<*mut RawPage> {
+        let page = *self.pages.get(index)?;
+        (!page.is_null()).then_some(page)
+    }
+
+    /// Physical address of page `index`, if there is such a page.
+    pub(crate) fn spa(&self, index: usize) -> Option<u64> {
+        let page = self.page(index)?;
         // SAFETY: By the invariant a page.
-        unsafe { hvmod_page_spa(self.pages[index]) }
+        Some(unsafe { hvmod_page_spa(page) })
     }
 
     /// Reads from `offset` on, as many bytes as `out` has; `None` if they are not all there.
@@ -174,8 +222,9 @@ impl PinnedPages {
             let inside = offset % PAGE_SIZE;
             let part = usize::min(out.len(), PAGE_SIZE - inside);
             let (now, rest) = out.split_at_mut(part);
+            let page = self.page(offset / PAGE_SIZE)?;
             // SAFETY: A pinned page, always mapped on 64 bits.
-            let page = unsafe { hvmod_page_address(self.pages[offset / PAGE_SIZE]) };
+            let page = unsafe { hvmod_page_address(page) };
             // SAFETY: `part` bytes are left in the page. Others may write to it; the bytes have no
             // meaning until they were checked.
             unsafe {
@@ -202,8 +251,9 @@ impl PinnedPages {
             return None;
         }
         for (offset, word) in (first..end).step_by(8).zip(words) {
+            let page = self.page(offset / PAGE_SIZE)?;
             // SAFETY: A pinned page, always mapped on 64 bits.
-            let page = unsafe { hvmod_page_address(self.pages[offset / PAGE_SIZE]) };
+            let page = unsafe { hvmod_page_address(page) };
             // SAFETY: The word is in the page and aligned; nothing in the kernel refers to it.
             unsafe {
                 page.cast::<u64>()
@@ -221,8 +271,9 @@ impl PinnedPages {
         if !self.written || offset % 8 != 0 || offset >= self.pages.len() * PAGE_SIZE {
             return None;
         }
+        let page = self.page(offset / PAGE_SIZE)?;
         // SAFETY: A pinned page, always mapped on 64 bits.
-        let page = unsafe { hvmod_page_address(self.pages[offset / PAGE_SIZE]) };
+        let page = unsafe { hvmod_page_address(page) };
         // SAFETY: The word is in the page and aligned; nothing in the kernel refers to it, and what
         // programs and VPs do to it is as good as atomic.
         let word = unsafe {
@@ -238,8 +289,6 @@ impl PinnedPages {
 
 impl Drop for PinnedPages {
     fn drop(&mut self) {
-        let count = self.pages.len() as c_ulong;
-        // SAFETY: By the invariant.
-        unsafe { hvmod_unpin(self.pages.as_mut_ptr(), count, self.written) };
+        self.release(0..self.pages.len());
     }
 }

@@ -77,6 +77,15 @@ pub(crate) struct PrivateMemory {
     pub(crate) reserved: [u32; 3],
 }
 
+/// `struct hvmod_discard_memory`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct DiscardMemory {
+    pub(crate) guest_pfn: u64,
+    pub(crate) size: u64,
+    pub(crate) reserved: [u64; 2],
+}
+
 /// `struct hvmod_vp_info`.
 #[repr(C)]
 pub(crate) struct VpInfo {
@@ -115,6 +124,7 @@ const _: () = {
     assert!(size_of::<VpInfo>() == 712);
     assert!(size_of::<ReadLog>() == 32);
     assert!(size_of::<PrivateMemory>() == 40);
+    assert!(size_of::<DiscardMemory>() == 32);
     assert!(size_of::<Record>() == 256);
 };
 
@@ -123,6 +133,8 @@ const _: () = {
 
 // SAFETY: See above.
 unsafe impl Pod for PrivateMemory {}
+// SAFETY: See above.
+unsafe impl Pod for DiscardMemory {}
 // SAFETY: See above.
 unsafe impl AsBytes for Caps {}
 // SAFETY: See above.

@@ -49,7 +49,8 @@ WITH_HVCTL = ("hvmod.ko", "programs", "hvctl")
 
 ABI = [(name, f"./with_hvmod ./{name}")
        for name in ("abi_ports", "abi_memory", "abi_interrupts", "abi_processor", "abi_smp",
-                    "abi_hypercalls", "abi_intercepts", "abi_tracking", "abi_guest", "abi_synic", "abi_registers")]
+                    "abi_hypercalls", "abi_intercepts", "abi_tracking", "abi_guest", "abi_synic",
+                    "abi_registers", "abi_discard")]
 
 ALL = [
     Group("root", [("identity", "./identity.sh"), ("load", "./load.sh 20"),

@@ -40,8 +40,8 @@ ALL = [
            "        hypercall::sync_all();\n        registry::remove(self.id);",
            "        hypercall::sync_all();", ROUNDS, ("rounds: nothing is held", "kills: nothing is held")),
     Mutant("memory-not-unpinned", "hvmod/sys/pin.rs",
-           "        unsafe { hvmod_unpin(self.pages.as_mut_ptr(), count, self.written) };",
-           "        let _ = count;", ROUNDS, ("memory came back",)),
+           "            unsafe { hvmod_unpin(now.as_mut_ptr(), now.len() as c_ulong, self.written) };",
+           "", ROUNDS, ("memory came back",)),
     Mutant("core-grows", "hvmod/hypercall.rs",
            "    match call(Call::PartitionCreate, [0; 5]) {",
            "    let _ = feed();\n    match call(Call::PartitionCreate, [0; 5]) {", ROUNDS,
@@ -62,8 +62,8 @@ ALL = [
            "\t\tif (signal_pending(current)) {", "\t\tif (0) {", FUZZ,
            ("all rounds ended, and every call succeeded at times",)),
     Mutant("memory-not-unpinned-after-calls", "hvmod/sys/pin.rs",
-           "        unsafe { hvmod_unpin(self.pages.as_mut_ptr(), count, self.written) };",
-           "        let _ = count;", FUZZ, ("memory came back",)),
+           "            unsafe { hvmod_unpin(now.as_mut_ptr(), now.len() as c_ulong, self.written) };",
+           "", FUZZ, ("memory came back",)),
 
     # Loading.
     Mutant("no-rollback", "hvmod/launch.rs",

@@ -17,6 +17,9 @@ pub const CAP_CHILDREN: u64 = 1 << 2;
 /// Partitions can have private memory.
 pub const CAP_PRIVATE: u64 = 1 << 8;
 
+/// Memory of partitions can be done without for a time.
+pub const CAP_DISCARD: u64 = 1 << 9;
+
 /// VPs can be asked about one by one.
 pub const CAP_VP_INFO: u64 = 1 << 3;
 
@@ -177,6 +180,20 @@ pub struct PrivateMemory {
     pub reserved: [u32; 3],
 }
 
+/// Memory that a guest does without for a time.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DiscardMemory {
+    /// First guest page, of 4 KiB: where a unit begins.
+    pub guest_pfn: u64,
+    /// Bytes, whole units.
+    pub size: u64,
+    pub reserved: [u64; 2],
+}
+
+/// Bytes, at a multiple of as many.
+pub const DISCARD_UNIT: u64 = 2 << 20;
+
 /// The guest may write it.
 pub const PRIVATE_WRITABLE: u32 = 1 << 0;
 /// The guest may execute it.
@@ -289,7 +306,7 @@ pub const CALL_TYPE: u8 = call::TYPE;
 /// The calls.
 #[allow(missing_docs)]
 pub(crate) mod call {
-    use super::{Caps, Info, LpInfo, PartitionInfo, PrivateMemory, ReadLog, VpInfo};
+    use super::{Caps, DiscardMemory, Info, LpInfo, PartitionInfo, PrivateMemory, ReadLog, VpInfo};
 
     pub const TYPE: u8 = 0xbb;
     nix::ioctl_read!(get_caps, TYPE, 0x00, Caps);
@@ -299,7 +316,12 @@ pub(crate) mod call {
     nix::ioctl_readwrite!(read_log, TYPE, 0x04, ReadLog);
     nix::ioctl_readwrite!(get_vp_info, TYPE, 0x05, VpInfo);
     nix::ioctl_write_ptr!(set_private_memory, TYPE, 0x20, PrivateMemory);
+    nix::ioctl_write_ptr!(discard_memory, TYPE, 0x21, DiscardMemory);
 }
+
+/// The number of the call behind [`discard_memory`](crate::discard_memory).
+pub const DISCARD_CALL: u64 =
+    nix::request_code_write!(call::TYPE, 0x21, size_of::<DiscardMemory>()) as u64;
 
 #[cfg(test)]
 mod tests {
@@ -435,6 +457,8 @@ mod tests {
             vp_info | (size_of::<VpInfo>() as u64) << 16,
         );
         constant("HVMOD_CAP_PRIVATE", CAP_PRIVATE);
+        constant("HVMOD_CAP_DISCARD", CAP_DISCARD);
+        constant("HVMOD_DISCARD_UNIT", DISCARD_UNIT);
         constant("HVMOD_PRIVATE_WRITABLE", PRIVATE_WRITABLE.into());
         constant("HVMOD_PRIVATE_EXECUTABLE", PRIVATE_EXECUTABLE.into());
         constant("HVMOD_CPUID_BASE", hvabi::CPUID_ROOT_BASE.into());
@@ -452,6 +476,14 @@ mod tests {
         constant(
             "HVMOD_SET_PRIVATE_MEMORY",
             (1u64 << 30) | number(0x20, size_of::<PrivateMemory>()),
+        );
+        constant("HVMOD_DISCARD_MEMORY", DISCARD_CALL);
+        layout!(
+            DiscardMemory,
+            "hvmod_discard_memory",
+            guest_pfn,
+            size,
+            reserved
         );
 
         let header = concat!(

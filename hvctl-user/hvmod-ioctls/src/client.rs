@@ -7,7 +7,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 
 use crate::abi::{
-    Caps, Info, LogRecord, LpInfo, PartitionInfo, PrivateMemory, ReadLog, VpInfo, call,
+    Caps, DiscardMemory, Info, LogRecord, LpInfo, PartitionInfo, PrivateMemory, ReadLog, VpInfo,
+    call,
 };
 
 /// An open /dev/hvmod.
@@ -46,6 +47,13 @@ pub unsafe fn set_private_memory(
 ) -> io::Result<()> {
     // SAFETY: the call reads one `PrivateMemory`, and what the caller vouches for.
     unsafe { call::set_private_memory(partition.as_raw_fd(), memory) }?;
+    Ok(())
+}
+
+/// Has the guest of a partition, whose descriptor `partition` is, do without memory.
+pub fn discard_memory(partition: BorrowedFd<'_>, memory: &DiscardMemory) -> io::Result<()> {
+    // SAFETY: the call reads one `DiscardMemory`; no memory of ours changes by it.
+    unsafe { call::discard_memory(partition.as_raw_fd(), memory) }?;
     Ok(())
 }
 

@@ -26,6 +26,7 @@
 #define HVMOD_CAP_CHILDREN	(1ULL << 2)
 #define HVMOD_CAP_VP_INFO	(1ULL << 3)	/* HVMOD_GET_VP_INFO */
 #define HVMOD_CAP_PRIVATE	(1ULL << 8)	/* HVMOD_SET_PRIVATE_MEMORY */
+#define HVMOD_CAP_DISCARD	(1ULL << 9)	/* HVMOD_DISCARD_MEMORY */
 
 struct hvmod_caps {
 	__u64 caps;		/* out: HVMOD_CAP_* */
@@ -138,6 +139,22 @@ struct hvmod_private_memory {
 	__u32 reserved[3];
 };
 
+/*
+ * On a partition's descriptor: the guest does without memory that
+ * MSHV_SET_GUEST_MEMORY gave it, as with a balloon. It is unmapped and no longer
+ * pinned, so that the program can give it back (madvise MADV_DONTNEED or
+ * MADV_REMOVE). When the guest touches a unit of it, it is mapped and pinned again
+ * with what the program has at its address by then. ENOENT where not all of it is
+ * of one call of MSHV_SET_GUEST_MEMORY; EBUSY while accesses are tracked.
+ */
+#define HVMOD_DISCARD_UNIT	(2U << 20)
+
+struct hvmod_discard_memory {
+	__u64 guest_pfn;	/* in: first guest page, of 4 KiB: where a unit begins */
+	__u64 size;		/* in: bytes, whole units */
+	__u64 reserved[2];
+};
+
 #define HVMOD_GET_CAPS		_IOR(HVMOD_IOCTL, 0x00, struct hvmod_caps)
 #define HVMOD_GET_INFO		_IOR(HVMOD_IOCTL, 0x01, struct hvmod_info)
 #define HVMOD_GET_LP_INFO	_IOWR(HVMOD_IOCTL, 0x02, struct hvmod_lp_info)
@@ -145,6 +162,7 @@ struct hvmod_private_memory {
 #define HVMOD_READ_LOG		_IOWR(HVMOD_IOCTL, 0x04, struct hvmod_read_log)
 #define HVMOD_GET_VP_INFO	_IOWR(HVMOD_IOCTL, 0x05, struct hvmod_vp_info)
 #define HVMOD_SET_PRIVATE_MEMORY	_IOW(HVMOD_IOCTL, 0x20, struct hvmod_private_memory)
+#define HVMOD_DISCARD_MEMORY	_IOW(HVMOD_IOCTL, 0x21, struct hvmod_discard_memory)
 
 /* CPUID leaf that answers in the root partition: EBX, ECX, EDX spell "hvmod root  ". */
 #define HVMOD_CPUID_BASE	0x48564d00
