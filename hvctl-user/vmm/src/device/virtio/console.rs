@@ -6,11 +6,13 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use vmm_sys_util::eventfd::EventFd;
 
-use super::ring::{Broken, Ring};
-use super::worker::{Serve, Worker};
+use super::ring::{Broken, Chain, Ring};
+use super::worker::{Answering, Serve, Worker};
 use super::{Activation, ActiveQueue, COMMON_FEATURES, Kind, VirtioDevice};
+use crate::memory::GuestMemory;
 
 const QUEUE_SIZE: u16 = 64;
 
@@ -56,22 +58,14 @@ impl VirtioDevice for Console {
     fn activate(&mut self, mut activation: Activation) -> io::Result<()> {
         let health = activation.health;
         let mut queue = |index: usize| activation.queues[index].take();
-        if let (Some(ActiveQueue { ring, kick }), Some(input)) = (queue(0), &self.port.input) {
-            let receiver = Receiver {
-                ring,
-                kick,
-                input: input.clone(),
-                ended: false,
-            };
+        if let (Some(queue), Some(input)) = (queue(0), &self.port.input) {
+            let receiver = Receiver::new(queue, input.clone())?;
             self.workers
                 .push(Worker::spawn("console-in", health.clone(), receiver)?);
         }
-        if let Some(ActiveQueue { ring, kick }) = queue(1) {
-            let sender = Sender {
-                ring,
-                kick,
-                output: self.port.output.clone(),
-            };
+        if let Some(queue) = queue(1) {
+            let output = self.port.output.clone();
+            let sender = Answering::new(queue, move |memory, chain| say(&*output, memory, chain));
             self.workers
                 .push(Worker::spawn("console-out", health, sender)?);
         }
@@ -83,85 +77,116 @@ impl VirtioDevice for Console {
     }
 }
 
-pub(super) struct Sender {
-    pub(super) ring: Ring,
-    pub(super) kick: Arc<EventFd>,
-    pub(super) output: Arc<Mutex<dyn Write + Send>>,
+/// Writes what the guest says to `output`.
+pub(super) fn say(
+    output: &Mutex<dyn Write + Send>,
+    memory: &GuestMemory,
+    chain: &Chain,
+) -> Result<u32, Broken> {
+    let mut rest = chain.readable.clone();
+    let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
+    while let Some(part) = rest.split_front(rest.len().min(CHUNK)) {
+        let mut data = [0; CHUNK];
+        let size = part.read(memory, &mut data);
+        if size == 0 {
+            break;
+        }
+        if let Err(cause) = output.write_all(&data[..size]) {
+            // A console that went away is no reason to disturb the guest.
+            tracing::debug!("console output: {cause}");
+        }
+    }
+    Ok(0)
 }
 
-impl Serve for Sender {
-    fn sources(&self) -> Vec<RawFd> {
-        vec![self.kick.as_raw_fd()]
-    }
-
-    fn ready(&mut self, _: usize) -> Result<(), Broken> {
-        self.ring.rung(&self.kick);
-        let output = &self.output;
-        self.ring.serve(&self.kick, |memory, chain| {
-            let mut rest = chain.readable.clone();
-            let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
-            while let Some(part) = rest.split_front(rest.len().min(CHUNK)) {
-                let mut data = [0; CHUNK];
-                let size = part.read(memory, &mut data);
-                if size == 0 {
-                    break;
-                }
-                if let Err(cause) = output.write_all(&data[..size]) {
-                    // A console that went away is no reason to disturb the guest.
-                    tracing::debug!("console output: {cause}");
-                }
-            }
-            Ok(0)
-        })
-    }
-}
-
-struct Receiver {
+/// Gives the guest what is typed.
+pub(super) struct Receiver {
     ring: Ring,
     kick: Arc<EventFd>,
     input: Arc<File>,
-    ended: bool,
+    /// Has the input, while there may be room for what is typed.
+    waiting: Epoll,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Waits for input.
+    Open,
+    /// Waits for the driver to make room.
+    Full,
+    /// There is no more input.
+    Ended,
 }
 
 const KICK: usize = 0;
 
+impl Receiver {
+    pub(super) fn new(queue: ActiveQueue, input: Arc<File>) -> io::Result<Self> {
+        let ActiveQueue { ring, kick } = queue;
+        let waiting = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        waiting.add(&*input, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
+        let state = State::Open;
+        Ok(Self {
+            ring,
+            kick,
+            input,
+            waiting,
+            state,
+        })
+    }
+
+    fn enter(&mut self, state: State) -> Result<(), Broken> {
+        let changed = match state {
+            State::Open => {
+                let event = EpollEvent::new(EpollFlags::EPOLLIN, 0);
+                self.waiting.add(&*self.input, event)
+            }
+            State::Full | State::Ended => self.waiting.delete(&*self.input),
+        };
+        self.state = state;
+        changed.map_err(|cause| Broken::Backend(format!("waiting for input: {cause}")))
+    }
+}
+
 impl Serve for Receiver {
     fn sources(&self) -> Vec<RawFd> {
-        vec![self.kick.as_raw_fd(), self.input.as_raw_fd()]
+        vec![self.kick.as_raw_fd(), self.waiting.0.as_raw_fd()]
     }
 
     fn ready(&mut self, source: usize) -> Result<(), Broken> {
         if source == KICK {
             self.ring.rung(&self.kick);
-            return Ok(());
+            return match self.state {
+                State::Full => self.enter(State::Open),
+                State::Open | State::Ended => Ok(()),
+            };
         }
-        if self.ended {
-            // The descriptor stays readable: do not turn the processor's heat on for it.
-            std::thread::sleep(std::time::Duration::from_millis(100));
+        if self.state != State::Open {
             return Ok(());
         }
         let Some(chain) = self.ring.pop()? else {
-            // What is typed waits; the driver gives buffers back soon.
-            std::thread::sleep(std::time::Duration::from_millis(10));
-            return Ok(());
+            return match self.ring.enable_doorbell()? {
+                true => Ok(()),
+                false => self.enter(State::Full),
+            };
         };
         let mut data = [0; CHUNK];
         let room = chain.writable.len().min(CHUNK);
         let size = match (&*self.input).read(&mut data[..room]) {
-            Ok(0) => {
-                self.ended = true;
+            Ok(0) if room != 0 => {
+                self.enter(State::Ended)?;
                 0
             }
             Ok(size) => size,
             Err(cause) if cause.kind() == ErrorKind::WouldBlock => 0,
             Err(cause) => {
                 tracing::debug!("console input: {cause}");
-                self.ended = true;
+                self.enter(State::Ended)?;
                 0
             }
         };
-        let memory = self.ring.memory().clone();
-        let written = chain.writable.write(&memory, &data[..size]);
+        let written = chain.writable.write(self.ring.memory(), &data[..size]);
         self.ring.complete(chain.head, written as u32)?;
         self.ring.notify()
     }
@@ -209,6 +234,34 @@ mod tests {
         writer.write_all(b"hello").unwrap();
         assert_eq!(driver.wait_used(), [(0, 5)]);
         assert_eq!(driver.read(0x8000, 5), b"hello");
+        device.reset();
+    }
+
+    #[test]
+    fn what_is_typed_waits_for_room_and_ends() {
+        let (port, _output, mut writer) = port();
+        let mut driver = Driver::new(8);
+        let (activation, kick) = driver.activation(0, 0, 2);
+        let mut device = Console::new(port);
+        device.activate(activation).unwrap();
+        writer.write_all(b"hello").unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        for (index, text) in [(0, b"hel"), (1, b"lo\0")] {
+            driver.chain(&[(0x8000, 3, true)]);
+            kick.write(1).unwrap();
+            let size = text.iter().filter(|byte| **byte != 0).count();
+            assert_eq!(driver.wait_used(), [(index, size as u32)]);
+            assert_eq!(driver.read(0x8000, size), text[..size]);
+        }
+        // Its end is an empty answer, and the last.
+        drop(writer);
+        driver.chain(&[(0x8000, 3, true)]);
+        kick.write(1).unwrap();
+        assert_eq!(driver.wait_used(), [(2, 0)]);
+        driver.chain(&[(0x8000, 3, true)]);
+        kick.write(1).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert!(driver.used().is_empty());
         device.reset();
     }
 }

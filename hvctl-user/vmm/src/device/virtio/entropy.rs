@@ -2,14 +2,11 @@
 //! Random numbers (virtio 1.2, section 5.4), the kernel's.
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
-use std::sync::Arc;
 
-use vmm_sys_util::eventfd::EventFd;
-
-use super::ring::{Broken, Ring};
-use super::worker::{Serve, Worker};
-use super::{Activation, ActiveQueue, COMMON_FEATURES, Kind, VirtioDevice};
+use super::ring::{Broken, Chain};
+use super::worker::{Answering, Worker};
+use super::{Activation, COMMON_FEATURES, Kind, VirtioDevice};
+use crate::memory::GuestMemory;
 
 const QUEUE_SIZE: u16 = 64;
 /// Of one request: the rest comes back empty, as it may.
@@ -36,8 +33,8 @@ impl VirtioDevice for Entropy {
     fn read_config(&self, _: u64, _: &mut [u8]) {}
 
     fn activate(&mut self, activation: Activation) -> io::Result<()> {
-        for ActiveQueue { ring, kick } in activation.queues.into_iter().flatten() {
-            let server = Server { ring, kick };
+        for queue in activation.queues.into_iter().flatten() {
+            let server = Answering::new(queue, answer);
             self.worker = Some(Worker::spawn("entropy", activation.health.clone(), server)?);
         }
         Ok(())
@@ -48,24 +45,10 @@ impl VirtioDevice for Entropy {
     }
 }
 
-pub(super) struct Server {
-    pub(super) ring: Ring,
-    pub(super) kick: Arc<EventFd>,
-}
-
-impl Serve for Server {
-    fn sources(&self) -> Vec<RawFd> {
-        vec![self.kick.as_raw_fd()]
-    }
-
-    fn ready(&mut self, _: usize) -> Result<(), Broken> {
-        self.ring.rung(&self.kick);
-        self.ring.serve(&self.kick, |memory, chain| {
-            let mut data = vec![0; chain.writable.len().min(MOST)];
-            fill(&mut data)?;
-            Ok(chain.writable.write(memory, &data) as u32)
-        })
-    }
+pub(super) fn answer(memory: &GuestMemory, chain: &Chain) -> Result<u32, Broken> {
+    let mut data = vec![0; chain.writable.len().min(MOST)];
+    fill(&mut data)?;
+    Ok(chain.writable.write(memory, &data) as u32)
 }
 
 fn fill(data: &mut [u8]) -> Result<(), Broken> {

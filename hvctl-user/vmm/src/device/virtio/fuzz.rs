@@ -6,13 +6,14 @@
 //! is reset. It must not panic, not hang, and not write what no descriptor names.
 
 use std::env;
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::sync::{Arc, Mutex};
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::bench::Driver;
-use super::worker::Serve;
+use super::worker::{Answering, Serve};
 use super::{ActiveQueue, Health};
 
 fn number(name: &str, default: u64) -> u64 {
@@ -230,23 +231,31 @@ fn entropy() {
     fuzz(
         "entropy",
         |_| vec![0; 16],
-        |queue| super::entropy::Server {
-            ring: queue.ring,
-            kick: queue.kick,
-        },
+        |queue| Answering::new(queue, super::entropy::answer),
     );
 }
 
 #[test]
 fn console_output() {
     fuzz(
-        "console",
+        "console output",
         |_| vec![b'x'; 16],
-        |queue| super::console::Sender {
-            ring: queue.ring,
-            kick: queue.kick,
-            output: Arc::new(Mutex::new(io::sink())),
+        |queue| {
+            let output = Mutex::new(io::sink());
+            Answering::new(queue, move |memory, chain| {
+                super::console::say(&output, memory, chain)
+            })
         },
+    );
+}
+
+#[test]
+fn console_input() {
+    let input = Arc::new(File::open("/dev/random").unwrap());
+    fuzz(
+        "console input",
+        |_| vec![0; 16],
+        |queue| super::console::Receiver::new(queue, input.clone()).unwrap(),
     );
 }
 
@@ -254,11 +263,9 @@ fn console_output() {
 fn network_control() {
     let header = |random: &mut Random| vec![random.of(&[0, 4]), 0, random.below(3) as u8, 0];
     fuzz("network control", header, |queue| {
-        super::net::control::Control {
-            ring: queue.ring,
-            kick: queue.kick,
-            taps: Arc::new(Vec::new()),
-        }
+        Answering::new(queue, |memory, chain| {
+            super::net::control::answer(memory, chain, &[])
+        })
     });
 }
 

@@ -2,17 +2,18 @@
 //! A thread that serves queues of a device until the device is reset.
 
 use std::io;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use super::Health;
-use super::ring::Broken;
+use super::ring::{Broken, Chain, Ring};
+use super::{ActiveQueue, Health};
 use crate::confine;
 use crate::device::bytes;
+use crate::memory::GuestMemory;
 
 /// What a thread does.
 pub trait Serve: Send + 'static {
@@ -21,6 +22,34 @@ pub trait Serve: Send + 'static {
     /// The source of this number is readable. Returns before long, whatever the guest does,
     /// so that the thread can be stopped.
     fn ready(&mut self, source: usize) -> Result<(), Broken>;
+}
+
+/// Answers the chains of a queue one after the other: `answer` says how many bytes it wrote.
+pub struct Answering<F> {
+    ring: Ring,
+    kick: Arc<EventFd>,
+    answer: F,
+}
+
+impl<F: FnMut(&GuestMemory, &Chain) -> Result<u32, Broken>> Answering<F> {
+    pub fn new(queue: ActiveQueue, answer: F) -> Self {
+        let ActiveQueue { ring, kick } = queue;
+        Self { ring, kick, answer }
+    }
+}
+
+impl<F> Serve for Answering<F>
+where
+    F: FnMut(&GuestMemory, &Chain) -> Result<u32, Broken> + Send + 'static,
+{
+    fn sources(&self) -> Vec<RawFd> {
+        vec![self.kick.as_raw_fd()]
+    }
+
+    fn ready(&mut self, _: usize) -> Result<(), Broken> {
+        self.ring.rung(&self.kick);
+        self.ring.serve(&self.kick, &mut self.answer)
+    }
 }
 
 /// The running thread. Dropping this stops it and waits for its end; then whatever it

@@ -2,40 +2,16 @@
 //! The control queue of a network interface (virtio 1.2, section 5.1.6.5): how many pairs of
 //! queues the driver uses.
 
-use std::os::fd::{AsRawFd, RawFd};
-use std::sync::Arc;
-
 use virtio_bindings::virtio_net as bindings;
-use vmm_sys_util::eventfd::EventFd;
 
 use super::tap::Tap;
-use crate::device::virtio::ring::{Broken, Chain, Ring};
-use crate::device::virtio::worker::Serve;
+use crate::device::virtio::ring::{Broken, Chain};
 use crate::memory::GuestMemory;
 
 const OK: u8 = bindings::VIRTIO_NET_OK as u8;
 const ERROR: u8 = bindings::VIRTIO_NET_ERR as u8;
 
-pub struct Control {
-    pub ring: Ring,
-    pub kick: Arc<EventFd>,
-    pub taps: Arc<Vec<Tap>>,
-}
-
-impl Serve for Control {
-    fn sources(&self) -> Vec<RawFd> {
-        vec![self.kick.as_raw_fd()]
-    }
-
-    fn ready(&mut self, _: usize) -> Result<(), Broken> {
-        self.ring.rung(&self.kick);
-        let taps = &self.taps;
-        self.ring
-            .serve(&self.kick, |memory, chain| answer(memory, chain, taps))
-    }
-}
-
-fn answer(memory: &GuestMemory, chain: &Chain, taps: &[Tap]) -> Result<u32, Broken> {
+pub fn answer(memory: &GuestMemory, chain: &Chain, taps: &[Tap]) -> Result<u32, Broken> {
     if chain.writable.is_empty() {
         return Err(Broken::Short("a byte for its acknowledgement"));
     }
@@ -73,6 +49,7 @@ pub fn use_pairs(taps: &[Tap], pairs: u16) -> bool {
 mod tests {
     use super::*;
     use crate::device::virtio::bench::Driver;
+    use vmm_sys_util::eventfd::EventFd;
 
     #[test]
     fn only_a_number_of_pairs_that_there_is_is_taken() {

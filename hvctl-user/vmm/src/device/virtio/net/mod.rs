@@ -14,11 +14,10 @@ use virtio_bindings::virtio_net as bindings;
 use zerocopy::{Immutable, IntoBytes};
 
 use super::vhost::{self as kernel, Memory, Watch, failed};
-use super::worker::Worker;
+use super::worker::{Answering, Worker};
 use super::{Activation, COMMON_FEATURES, Health, Kind, VirtioDevice};
 use crate::device::bytes;
 use crate::memory::GuestMemory;
-use control::Control;
 use tap::Tap;
 
 const QUEUE_SIZE: u16 = 256;
@@ -181,11 +180,10 @@ impl VirtioDevice for Net {
         control::use_pairs(&self.taps, 1);
         let control = self.control_queue(activation.features);
         if let Some(queue) = control.and_then(|index| activation.queues[index].take()) {
-            let control = Control {
-                ring: queue.ring,
-                kick: queue.kick,
-                taps: self.taps.clone(),
-            };
+            let taps = self.taps.clone();
+            let control = Answering::new(queue, move |memory, chain| {
+                control::answer(memory, chain, &taps)
+            });
             self.workers
                 .push(Worker::spawn("net-control", health.clone(), control)?);
         }
