@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A folder of the root's (virtio 1.2, section 5.11), served by another process, virtiofsd: by
-//! the protocol vhost-user it gets the guest's memory, the doorbells and the interrupts.
+//! the protocol vhost-user it gets the guest's memory, the doorbells and the interrupts. When it
+//! is no more, we answer what the guest asked of it, each time with an error.
+
+pub(super) mod watch;
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use vhost::VhostBackend;
@@ -14,12 +18,12 @@ use vhost::{VhostUserMemoryRegionInfo, VringConfigData};
 use vm_memory::{GuestAddress, GuestMemory as _};
 use zerocopy::{Immutable, IntoBytes};
 
-use super::ring::Broken;
 use super::vhost::{self as kernel, failed};
-use super::worker::{Serve, Worker};
+use super::worker::Worker;
 use super::{Activation, ActiveQueue, Kind, VirtioDevice};
 use crate::device::bytes;
 use crate::memory::GuestMemory;
+use watch::Watch;
 
 const QUEUE_SIZE: u16 = 256;
 /// One for what must not wait (FUSE_FORGET, FUSE_INTERRUPT), one for requests.
@@ -46,6 +50,8 @@ pub struct FileSystem {
     config: Config,
     /// Queues that the process has.
     running: Vec<usize>,
+    /// It has ended.
+    gone: Arc<AtomicBool>,
     watch: Option<Worker>,
 }
 
@@ -93,6 +99,7 @@ impl FileSystem {
             memory: memory.clone(),
             config,
             running: Vec::new(),
+            gone: Arc::default(),
             watch: None,
         })
     }
@@ -152,19 +159,21 @@ impl VirtioDevice for FileSystem {
     }
 
     fn activate(&mut self, activation: Activation) -> io::Result<()> {
-        let protocol = self.features & VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
-        self.process
-            .set_features(activation.features | protocol)
-            .map_err(failed("set features"))?;
-        for (index, queue) in activation.queues.iter().enumerate() {
-            if let Some(queue) = queue {
-                self.hand_over(index, queue)?;
+        if !self.gone.load(Ordering::Acquire) {
+            let protocol = self.features & VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
+            self.process
+                .set_features(activation.features | protocol)
+                .map_err(failed("set features"))?;
+            for (index, queue) in activation.queues.iter().enumerate() {
+                if let Some(queue) = queue {
+                    self.hand_over(index, queue)?;
+                }
             }
         }
-        let watch = Watch {
-            process: self.process.clone(),
-        };
-        self.watch = Some(Worker::spawn("share", activation.health, watch)?);
+        let queues = activation.queues.into_iter().flatten().collect();
+        let health = activation.health;
+        let watch = Watch::new(&self.process, queues, self.gone.clone(), health.clone())?;
+        self.watch = Some(Worker::spawn("share", health, watch)?);
         Ok(())
     }
 
@@ -176,21 +185,6 @@ impl VirtioDevice for FileSystem {
                 tracing::debug!("share: {cause}");
             }
         }
-    }
-}
-
-/// Waits for the end of the process, which says nothing that it is not asked for.
-struct Watch {
-    process: Frontend,
-}
-
-impl Serve for Watch {
-    fn sources(&self) -> Vec<RawFd> {
-        vec![self.process.as_raw_fd()]
-    }
-
-    fn ready(&mut self, _source: usize) -> Result<(), Broken> {
-        Err(Broken::Backend("virtiofsd has ended".into()))
     }
 }
 

@@ -8,6 +8,8 @@
 use std::env;
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -279,4 +281,15 @@ fn balloons() {
             kick: queue.kick,
         },
     );
+}
+
+/// Whose process has ended, so that its queues are ours.
+#[test]
+fn shares() {
+    let (near, _) = UnixStream::pair().unwrap();
+    let header = |random: &mut Random| (0..40).map(|_| random.next() as u8).collect();
+    fuzz("share", header, |queue| {
+        let gone = Arc::new(AtomicBool::new(true));
+        super::fs::watch::Watch::new(&near, vec![queue], gone, health()).unwrap()
+    });
 }

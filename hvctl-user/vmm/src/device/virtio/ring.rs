@@ -285,6 +285,18 @@ impl Ring {
         Ok(u32::from(u16::from_le(flags)) & VRING_AVAIL_F_NO_INTERRUPT == 0)
     }
 
+    /// Goes on behind what another, who is no more, answered in the ring's order. An interrupt
+    /// that it owed comes now.
+    pub fn take_over(&mut self) -> Result<(), Broken> {
+        let answered = self.queue.used_idx(&self.memory, Ordering::Acquire)?.0;
+        self.queue.set_next_avail(answered);
+        self.queue.set_next_used(answered);
+        self.counters.interrupts.add(1);
+        // The counter cannot overflow: an interrupt or a reset empties it.
+        let _ = self.interrupt.write(1);
+        Ok(())
+    }
+
     /// The driver need not ring while we look anyway.
     pub fn disable_doorbell(&mut self) -> Result<(), Broken> {
         Ok(self.queue.disable_notification(&self.memory)?)
