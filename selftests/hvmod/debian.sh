@@ -30,6 +30,10 @@ step "root logs in" log_in
 state=$(ask state "systemctl is-system-running --wait")
 check "systemctl is-system-running: $state" [ "$state" = running ]
 echo "# kernel $(ask kernel 'uname -r'), root on $(ask root 'findmnt -no SOURCE /')"
+clock=$(ask clock "cat /sys/devices/system/clocksource/clocksource0/current_clocksource")
+check "it finds a hypervisor's clock: $clock" [ "$clock" = hyperv_clocksource_tsc_page ]
+traces=$(ask traces "dmesg | grep -c -E 'Call Trace|unchecked MSR'")
+check "its kernel complains of nothing" [ "$traces" = 0 ]
 written=$(ask written "echo precious >/root/file; sync; echo yes")
 check "it writes and syncs a file" [ "$written" = yes ]
 kill -KILL $pid

@@ -42,6 +42,7 @@ said_right() {
 	guest_check "$what: it computes" [ "$(says computed)" = 333833500 ]
 	guest_check "$what: its date is ours" date_is_ours
 	guest_check "$what: its clock advances" time_advances
+	guest_check "$what: it has a clock that it reads from memory" [ "$(says clocksource)" = hyperv_clocksource_tsc_page ]
 	guest_check "$what: its kernel complains of nothing" [ "$(says complaints)" = 0 ]
 }
 

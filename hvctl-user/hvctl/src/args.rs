@@ -186,6 +186,14 @@ pub struct Run {
     #[arg(long)]
     pub private: bool,
 
+    /// Show a Linux guest a plain processor, without Hyper-V's interface for guests
+    ///
+    /// Without this a bzImage finds by CPUID that there is a hypervisor, the frequencies of TSC
+    /// and APIC timer, and a clock that it reads from memory. Multiboot kernels and private
+    /// guests find none of that.
+    #[arg(long)]
+    pub plain: bool,
+
     /// Key that ends the run, where the console is a terminal: ^] and its like, or none
     #[arg(long, value_name = "KEY", default_value = "^]", value_parser = escape)]
     pub escape: Escape,

@@ -36,6 +36,9 @@ pub struct Config {
     pub confine: bool,
     /// Whether the guest's memory is its own alone.
     pub private: bool,
+    /// Whether a Linux is to find a plain processor, and no hypervisor's interface. Others find
+    /// none, and with private memory nobody does: hvmod could not write its pages.
+    pub plain: bool,
     /// Whether a device is served by another process, which needs the guest's memory.
     pub shared_memory: bool,
 }
@@ -127,7 +130,9 @@ impl Vm {
             allocate(&stretches).map_err(|cause| StartError::Memory(config.memory >> 20, cause))?;
         // What the user got wrong comes before what the hypervisor thinks of it.
         let entry = boot::load(&memory, config.memory, config.processors, &config.payload)?;
-        let partition = Partition::create(device)?;
+        let linux = boot::kind(&config.payload.kernel)? == boot::Kind::BzImage;
+        let hyper_v = linux && !config.plain && !config.private;
+        let partition = Partition::create(device, hyper_v)?;
         let refused = |cause| StartError::Give(config.memory >> 20, cause);
         let memory = if config.private {
             memory::give_private(&memory, &partition).map_err(refused)?;

@@ -71,6 +71,7 @@ fn run(args: &args::Run) -> Result<Outcome> {
         exit_port: args.exit_port,
         confine: !args.unconfined,
         private: args.private,
+        plain: args.plain,
         shared_memory: !args.share.is_empty(),
     };
     // What the user can put right without a hypervisor comes first.
