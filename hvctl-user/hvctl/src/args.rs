@@ -228,8 +228,8 @@ pub struct Stop {
 
 /// Ask a guest to do without some of its memory, and say how much it does without now
 ///
-/// The run needs --balloon. What the guest gives stays with the partition, whose memory is
-/// pinned: the root does not get it back before the run ends.
+/// The run needs --balloon. The root gets what the guest gives in units of 2 MiB; the answer says
+/// how much that is. The guest has it again as soon as it wants it, if the root can spare it then.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit status: 0; 1 when there is no such run, or it has no balloon.")]
 pub struct Balloon {

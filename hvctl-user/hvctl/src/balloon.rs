@@ -20,7 +20,14 @@ pub fn main(args: &args::Balloon) -> Result<u8> {
     control::send(&mut run, &Request::Balloon(pages))?;
     let reply: Reply = control::receive(&run).context("the run does not answer")?;
     match reply {
-        Ok(answer) => println!("{} KiB", u64::from(answer.balloon) * PAGE / 1024),
+        Ok(answer) => {
+            let kib = |pages: u32| u64::from(pages) * PAGE / 1024;
+            println!(
+                "{} KiB, of which the root has {} KiB",
+                kib(answer.balloon),
+                kib(answer.returned)
+            );
+        }
         Err(cause) => bail!("the run {} refuses: {cause}", args.name),
     }
     Ok(0)

@@ -26,8 +26,9 @@ pub type Reply = std::result::Result<Answer, String>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Answer {
-    /// Pages that the guest does without.
+    /// Pages that the guest does without, and those of them that the root has.
     pub balloon: u32,
+    pub returned: u32,
 }
 
 /// Connects to a run.

@@ -183,14 +183,18 @@ fn ioctls(kind: Thread) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
         // What it typed may be an interrupt of COM1; the end stops vhost, and asks for a reason.
         .chain([family(MSHV), family(VHOST), family(hvmod_ioctls::CALL_TYPE)])
         .collect(),
-        Thread::Processor => Ok(vec![
-            family(MSHV)?,
-            family(VHOST)?,
-            call(libc::TUNSETOFFLOAD)?,
-            call(libc::TUNSETQUEUE)?,
-        ]),
-        Thread::Device => Ok(vec![call(libc::TUNSETQUEUE)?]),
+        // The threads of devices that it starts are confined as it is, and more.
+        Thread::Processor => [family(MSHV), family(VHOST), call(libc::TUNSETOFFLOAD)]
+            .into_iter()
+            .chain(ioctls_of_devices())
+            .collect(),
+        Thread::Device => ioctls_of_devices().into_iter().collect(),
     }
+}
+
+/// How many pairs of queues a network uses; memory that goes to the root.
+fn ioctls_of_devices() -> [Result<SeccompRule, seccompiler::BackendError>; 2] {
+    [call(libc::TUNSETQUEUE), call(hvmod_ioctls::DISCARD_CALL)]
 }
 
 fn filter(kind: Thread) -> Result<BpfProgram, seccompiler::Error> {

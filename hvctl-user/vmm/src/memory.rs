@@ -3,9 +3,11 @@
 
 use std::fs::File;
 use std::io;
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::mman::{MmapAdvise, madvise};
 use vm_memory::{FileOffset, GuestAddress, GuestMemory as _, GuestMemoryMmap, GuestMemoryRegion};
 
 use crate::hypervisor::Failure;
@@ -45,15 +47,33 @@ fn map(stretches: &[(u64, u64)], file: Option<Arc<File>>) -> io::Result<GuestMem
 
 /// Large pages keep the partition's page tables small. Without them all still works.
 fn prefer_large_pages(start: *mut u8, size: usize) {
-    if let Some(start) = std::ptr::NonNull::new(start.cast()) {
+    if let Some(start) = NonNull::new(start.cast()) {
         // SAFETY: advice about a mapping that is ours; it changes no contents.
-        let result = unsafe {
-            nix::sys::mman::madvise(start, size, nix::sys::mman::MmapAdvise::MADV_HUGEPAGE)
-        };
+        let result = unsafe { madvise(start, size, MmapAdvise::MADV_HUGEPAGE) };
         if let Err(cause) = result {
             tracing::debug!("no large pages for guest memory: {cause}");
         }
     }
+}
+
+/// Gives the system back what is at `gpa`: it reads as zeros from then on. The guest has nothing
+/// there.
+pub fn forget(memory: &GuestMemory, gpa: u64, size: usize) -> io::Result<()> {
+    let slice = memory
+        .get_slice(GuestAddress(gpa), size)
+        .map_err(io::Error::other)?;
+    let file = memory.find_region(GuestAddress(gpa));
+    let advice = match file.and_then(|region| region.file_offset()) {
+        // Of a file, the file's pages.
+        Some(_) => MmapAdvise::MADV_REMOVE,
+        None => MmapAdvise::MADV_DONTNEED,
+    };
+    if let Some(start) = NonNull::new(slice.ptr_guard_mut().as_ptr().cast()) {
+        // SAFETY: the memory is ours, and all accesses to it are volatile ones that rest on nothing
+        // in it.
+        unsafe { madvise(start, size, advice) }?;
+    }
+    Ok(())
 }
 
 /// Gives all of `memory` to the guest. The caller keeps it for as long as the partition.
@@ -95,6 +115,10 @@ mod tests {
             for region in memory.iter() {
                 assert_eq!(region.file_offset().is_some(), shared);
             }
+            forget(&memory, 0x1000, 0x1000).unwrap();
+            let left: u64 = memory.read_obj(GuestAddress(0x1ff8)).unwrap();
+            assert_eq!(left, 0);
+            assert!(forget(&memory, 0x1000, 0x2000).is_err());
         }
     }
 }

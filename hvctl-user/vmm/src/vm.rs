@@ -17,7 +17,7 @@ use crate::device::pci::{self, BusFull};
 use crate::device::virtio::VirtioDevice;
 use crate::device::virtio::transport::VirtioPci;
 use crate::hypervisor::mshv::Partition;
-use crate::hypervisor::{Failure, Vp};
+use crate::hypervisor::{Failure, Spare, Vp};
 use crate::layout;
 use crate::machine::{Console, Machine};
 use crate::memory::{self, GuestMemory};
@@ -46,11 +46,16 @@ pub struct Config {
 /// A device, and what to call it in messages.
 pub struct Attached {
     pub name: String,
-    /// Makes it, around the guest's memory.
     pub make: Make,
 }
 
-pub type Make = Box<dyn FnOnce(&GuestMemory) -> io::Result<Box<dyn VirtioDevice>>>;
+pub type Make = Box<dyn FnOnce(&Host) -> io::Result<Box<dyn VirtioDevice>>>;
+
+/// What a device can make use of.
+pub struct Host {
+    pub memory: GuestMemory,
+    pub spare: Arc<dyn Spare>,
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -96,10 +101,14 @@ fn functions(
     memory: &GuestMemory,
     partition: Arc<Partition>,
 ) -> Result<Vec<Arc<VirtioPci>>, StartError> {
+    let host = Host {
+        memory: memory.clone(),
+        spare: partition.clone(),
+    };
     let routes = Routes::new(partition);
     let place = |(slot, attached): (usize, Attached)| {
         let Attached { name, make } = attached;
-        let device = make(memory).map_err(|cause| StartError::Device(name.clone(), cause))?;
+        let device = make(&host).map_err(|cause| StartError::Device(name.clone(), cause))?;
         Ok(VirtioPci::new(
             slot,
             name,

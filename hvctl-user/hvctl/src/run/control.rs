@@ -117,6 +117,7 @@ fn obey(request: Request, run: &Run) -> Reply {
                 account.ask(pages);
             }
             answer.balloon = account.given();
+            answer.returned = account.returned();
         }
     }
     Ok(answer)

@@ -44,7 +44,7 @@ pub fn open(args: &args::Run, balloon: Option<Arc<Account>>) -> Result<Open> {
         let cid = wanted.cid;
         devices.push(Attached {
             name: "vsock".into(),
-            make: Box::new(move |memory| Ok(Box::new(Socket::new(memory, cid)?))),
+            make: Box::new(move |host| Ok(Box::new(Socket::new(&host.memory, cid)?))),
         });
     }
     if args.rng {
@@ -56,7 +56,7 @@ pub fn open(args: &args::Run, balloon: Option<Arc<Account>>) -> Result<Open> {
     if let Some(account) = balloon {
         devices.push(Attached {
             name: "balloon".into(),
-            make: Box::new(|_| Ok(Box::new(Balloon::new(account)))),
+            make: Box::new(|host| Ok(Box::new(Balloon::new(account, host)))),
         });
     }
     if let Some(wanted) = &args.virtio_console {
@@ -97,7 +97,7 @@ fn net(wanted: &keys::Net) -> Result<Attached> {
     };
     Ok(Attached {
         name: format!("net {}", taps[0].name()),
-        make: Box::new(move |memory| Ok(Box::new(Net::new(memory, taps, mac)?))),
+        make: Box::new(move |host| Ok(Box::new(Net::new(&host.memory, taps, mac)?))),
     })
 }
 

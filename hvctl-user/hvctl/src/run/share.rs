@@ -36,7 +36,7 @@ pub fn open(wanted: &Share) -> Result<Attached> {
     let tag = wanted.tag.clone();
     Ok(Attached {
         name: format!("share {tag} ({dir})"),
-        make: Box::new(move |memory| Ok(Box::new(FileSystem::new(memory, stream, &tag)?))),
+        make: Box::new(move |host| Ok(Box::new(FileSystem::new(&host.memory, stream, &tag)?))),
     })
 }
 

@@ -129,6 +129,13 @@ pub trait Interrupts: Send + Sync {
     fn assert(&self, interrupt: Interrupt) -> Result<(), Failure>;
 }
 
+/// Memory that the guest does without for a time.
+pub trait Spare: Send + Sync {
+    /// From now on the guest has no memory there. It gets what we have there then when it touches
+    /// it. Whole units of [`hvmod_ioctls::DISCARD_UNIT`]; false if this hypervisor cannot do that.
+    fn discard(&self, gpa: u64, size: u64) -> Result<bool, Failure>;
+}
+
 /// A message-signalled interrupt, as a PCI function sends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Message {

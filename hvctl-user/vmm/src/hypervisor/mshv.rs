@@ -18,7 +18,8 @@ use super::registers::{
     assoc, assoc64, from_assocs, name, pending_event, pending_interruption, to_assocs, vector_name,
 };
 use super::{
-    CpuState, Event, Events, Exception, Failure, Interrupt, Interrupts, Message, Register, Run, Vp,
+    CpuState, Event, Events, Exception, Failure, Interrupt, Interrupts, Message, Register, Run,
+    Spare, Vp,
 };
 
 /// The devices that take partition calls, the preferred one first.
@@ -192,6 +193,26 @@ impl Interrupts for Partition {
         self.vm
             .request_virtual_interrupt(&request)
             .map_err(failed("HVCALL_ASSERT_VIRTUAL_INTERRUPT"))
+    }
+}
+
+impl Spare for Partition {
+    fn discard(&self, gpa: u64, size: u64) -> Result<bool, Failure> {
+        let memory = hvmod_ioctls::DiscardMemory {
+            guest_pfn: gpa >> 12,
+            size,
+            ..Default::default()
+        };
+        // SAFETY: the descriptor is the partition's for as long as `self` lives.
+        let partition = unsafe { BorrowedFd::borrow_raw(self.vm.as_raw_fd()) };
+        match hvmod_ioctls::discard_memory(partition, &memory) {
+            Ok(()) => Ok(true),
+            Err(cause) if cause.raw_os_error() == Some(libc::ENOTTY) => Ok(false),
+            Err(cause) => Err(Failure {
+                call: "HVMOD_DISCARD_MEMORY",
+                cause: cause.to_string(),
+            }),
+        }
     }
 }
 

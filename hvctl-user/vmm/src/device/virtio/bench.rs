@@ -11,7 +11,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use super::counters::QueueCounters;
 use super::ring::{Broken, Place, Ring};
 use super::{Activation, ActiveQueue, Health};
-use crate::hypervisor::{Events, Failure, Message};
+use crate::hypervisor::{Events, Failure, Message, Spare};
 use crate::memory::{self, GuestMemory};
 
 #[derive(Default)]
@@ -76,6 +76,35 @@ impl Events for Recorder {
     }
 }
 
+/// A hypervisor that remembers which memory guests do without, or cannot do that.
+pub struct Keeper {
+    able: bool,
+    discarded: Mutex<Vec<(u64, u64)>>,
+}
+
+impl Keeper {
+    pub fn new(able: bool) -> Self {
+        Self {
+            able,
+            discarded: Mutex::default(),
+        }
+    }
+
+    /// Address and size.
+    pub fn discarded(&self) -> Vec<(u64, u64)> {
+        self.discarded.lock().unwrap().clone()
+    }
+}
+
+impl Spare for Keeper {
+    fn discard(&self, gpa: u64, size: u64) -> Result<bool, Failure> {
+        if self.able {
+            self.discarded.lock().unwrap().push((gpa, size));
+        }
+        Ok(self.able)
+    }
+}
+
 const SIZE: u64 = 1 << 20;
 /// Where drivers' tables are; below [`DATA`] nothing else is.
 const DESCRIPTORS: u64 = 0x1000;
@@ -89,6 +118,8 @@ pub fn memory() -> GuestMemory {
 /// A driver with one queue.
 pub struct Driver {
     pub memory: GuestMemory,
+    /// Where its tables are.
+    base: u64,
     size: u16,
     next: u16,
     offered: u16,
@@ -97,12 +128,26 @@ pub struct Driver {
 
 impl Driver {
     pub fn new(size: u16) -> Self {
+        Self::with_memory(size, SIZE)
+    }
+
+    pub fn with_memory(size: u16, memory: u64) -> Self {
         Self {
-            memory: memory(),
+            memory: memory::allocate(&[(0, memory)]).unwrap(),
+            base: 0,
             size,
             next: 0,
             offered: 0,
             seen: 0,
+        }
+    }
+
+    /// Another queue in the memory of `other`.
+    pub fn sharing(other: &Driver) -> Self {
+        Self {
+            memory: other.memory.clone(),
+            base: other.base + 0x1_0000,
+            ..Self::new(other.size)
         }
     }
 
@@ -113,9 +158,9 @@ impl Driver {
     pub fn place(&self) -> Place {
         Place {
             size: self.size,
-            descriptors: DESCRIPTORS,
-            available: AVAILABLE,
-            used: USED,
+            descriptors: self.base + DESCRIPTORS,
+            available: self.base + AVAILABLE,
+            used: self.base + USED,
         }
     }
 
@@ -176,7 +221,7 @@ impl Driver {
             let at = self.next % self.size;
             self.next = (at + 1) % self.size;
             let next = (index + 1 < parts.len()).then_some(self.next);
-            self.descriptor(DESCRIPTORS + 16 * u64::from(at), *part, next);
+            self.descriptor(self.base + DESCRIPTORS + 16 * u64::from(at), *part, next);
         }
         self.offer(head);
     }
@@ -189,7 +234,7 @@ impl Driver {
         }
         let head = self.next % self.size;
         self.next += 1;
-        let at = DESCRIPTORS + 16 * u64::from(head);
+        let at = self.base + DESCRIPTORS + 16 * u64::from(head);
         self.descriptor(at, (table, 16 * parts.len().max(1) as u32, false), None);
         self.put(at + 12, 4u16);
         self.offer(head);
@@ -197,7 +242,7 @@ impl Driver {
 
     pub fn offer(&mut self, head: u16) {
         self.put(
-            AVAILABLE + 4 + 2 * u64::from(self.offered % self.size),
+            self.base + AVAILABLE + 4 + 2 * u64::from(self.offered % self.size),
             head,
         );
         self.offered = self.offered.wrapping_add(1);
@@ -205,12 +250,12 @@ impl Driver {
     }
 
     pub fn set_available(&self, index: u16) {
-        self.put(AVAILABLE + 2, index);
+        self.put(self.base + AVAILABLE + 2, index);
     }
 
     /// Makes a descriptor go on at another.
     pub fn link(&self, from: u16, to: u16) {
-        let at = DESCRIPTORS + 16 * u64::from(from);
+        let at = self.base + DESCRIPTORS + 16 * u64::from(from);
         let flags: u16 = self.get(at + 12);
         self.put(at + 12, flags | 1);
         self.put(at + 14, to);
@@ -218,28 +263,28 @@ impl Driver {
 
     pub fn want_interrupts(&self, event_idx: bool, wanted: bool) {
         if event_idx {
-            let event: u16 = self.get(USED + 2);
+            let event: u16 = self.get(self.base + USED + 2);
             let event = if wanted {
                 event
             } else {
                 event.wrapping_sub(100)
             };
-            self.put(AVAILABLE + 4 + 2 * u64::from(self.size), event);
+            self.put(self.base + AVAILABLE + 4 + 2 * u64::from(self.size), event);
         } else {
-            self.put(AVAILABLE, u16::from(!wanted));
+            self.put(self.base + AVAILABLE, u16::from(!wanted));
         }
     }
 
     pub fn used_index(&self) -> u16 {
-        self.get(USED + 2)
+        self.get(self.base + USED + 2)
     }
 
     /// What came back since the last time: `(head, bytes)`.
     pub fn used(&mut self) -> Vec<(u32, u32)> {
-        let end: u16 = self.get(USED + 2);
+        let end: u16 = self.get(self.base + USED + 2);
         let mut used = Vec::new();
         while self.seen != end {
-            let at = USED + 4 + 8 * u64::from(self.seen % self.size);
+            let at = self.base + USED + 4 + 8 * u64::from(self.seen % self.size);
             used.push((self.get(at), self.get(at + 4)));
             self.seen = self.seen.wrapping_add(1);
         }

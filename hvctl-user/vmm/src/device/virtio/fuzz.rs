@@ -12,9 +12,11 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
+use hvmod_ioctls::DISCARD_UNIT;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use super::bench::Driver;
+use super::balloon::Pages;
+use super::bench::{Driver, Keeper};
 use super::worker::{Answering, Serve};
 use super::{ActiveQueue, Health};
 
@@ -150,6 +152,16 @@ fn fuzz<S: Serve>(
     header: impl Fn(&mut Random) -> Vec<u8>,
     make: impl Fn(ActiveQueue) -> S,
 ) {
+    fuzz_in(1 << 20, name, header, make);
+}
+
+/// The same, with that much memory.
+fn fuzz_in<S: Serve>(
+    memory: u64,
+    name: &str,
+    header: impl Fn(&mut Random) -> Vec<u8>,
+    make: impl Fn(ActiveQueue) -> S,
+) {
     let inputs = number("FUZZ_INPUTS", 20_000);
     let seed = number("FUZZ_SEED", 1);
     let mut random = Random(seed.max(1));
@@ -157,7 +169,7 @@ fn fuzz<S: Serve>(
     let (mut stopped, mut served) = (0u64, 0u64);
     let mut input = 0;
     while input < inputs {
-        let mut driver = Driver::new(SIZE);
+        let mut driver = Driver::with_memory(SIZE, memory);
         driver.write(UNTOUCHED.start, &untouched);
         let kick = Arc::new(EventFd::new(EFD_NONBLOCK).unwrap());
         let ring = driver.ring(random.one_in(2));
@@ -271,16 +283,23 @@ fn network_control() {
     });
 }
 
+/// With so much memory that all of some units is given away, but not of the first.
 #[test]
 fn balloons() {
-    fuzz(
-        "balloon",
-        |_| vec![0; 16],
-        |queue| super::balloon::Server {
-            ring: queue.ring,
-            kick: queue.kick,
-        },
-    );
+    let keeper = Arc::new(Keeper::new(true));
+    let header = |random: &mut Random| {
+        let first = 512 + random.below(600) as u32;
+        (first..first + 256).flat_map(u32::to_le_bytes).collect()
+    };
+    fuzz_in(2 * DISCARD_UNIT, "balloon", header, |queue| {
+        let mut pages = Pages::new(keeper.clone(), Arc::default(), health());
+        let mut turn = 0;
+        Answering::new(queue, move |memory, chain| {
+            turn += 1;
+            Ok(pages.answer(memory, chain, turn % 4 != 0))
+        })
+    });
+    assert!(!keeper.discarded().is_empty(), "the inputs reach little");
 }
 
 /// Whose process has ended, so that its queues are ours.
