@@ -27,10 +27,41 @@ make_initrd() {
 	(cd /tmp/initrd.root && find . | cpio -o -H newc 2>/dev/null) | cat - initrd >/tmp/initrd
 }
 
+# Seconds of its own time that a guest has, and more words for its kernel's command line.
+guest_time=280
+guest_words=
+
 # run_guest OPTION...: boots it; sets $status.
 run_guest() {
-	HVCTL_LOG=info guest_run --initrd /tmp/initrd --memory 192 --timeout 280 \
-		--cmdline "console=ttyS0 panic=-1 $lab quiet test=script" "$@" </dev/null
+	HVCTL_LOG=info guest_run --initrd /tmp/initrd --memory 192 --timeout $guest_time \
+		--cmdline "console=ttyS0 panic=-1 $lab quiet test=script $guest_words" "$@" </dev/null
+}
+
+# start_guest OPTION...: the same beside the test, as $pid, until it says that it waits; false if it
+# does not.
+start_guest() {
+	: >$guest_out.raw
+	HVCTL_LOG=info ./hvctl run --kernel vmlinuz --initrd /tmp/initrd --memory 192 --timeout $guest_time \
+		--cmdline "console=ttyS0 panic=-1 $lab quiet test=script $guest_words" "$@" \
+		</dev/null >$guest_out.raw 2>$guest_out.err & pid=$!
+	guest_reaches 'guest: waits'
+}
+
+# end_guest: waits for its end; sets $status.
+end_guest() {
+	wait $pid 2>/dev/null
+	status=$?
+	tr -d '\r' <$guest_out.raw >$guest_out
+}
+
+# without PROGRAM: waits until none of that name is left; false if one stays.
+without() {
+	tries=0
+	while pgrep "$1" >/dev/null; do
+		tries=$((tries + 1))
+		[ $tries -lt 100 ] || return 1
+		usleep 200000
+	done
 }
 
 # Confined as it is, hvctl asked for nothing that it may not do.

@@ -26,38 +26,17 @@ qemu-img create -q -f qcow2 -F qcow2 -b /tmp/base.qcow2 /tmp/top.qcow2
 make_initrd /tmp/script virtio_blk -- /tmp/noise
 begins=$(dd if=/tmp/raw bs=64k count=32 2>/dev/null | md5sum)
 
-servers() {
-	pgrep qemu-storage | wc -l
-}
-without_servers() {
-	tries=0
-	until [ "$(servers)" = 0 ]; do
-		tries=$((tries + 1))
-		[ $tries -lt 100 ] || return 1
-		usleep 200000
-	done
-}
-./hvctl run --kernel vmlinuz --initrd /tmp/initrd --memory 192 --timeout 280 \
-	--cmdline "console=ttyS0 panic=-1 $lab test=script" \
-	--disk path=/tmp/disk.qcow2,format=qcow2,serial=Q --disk path=/tmp/top.qcow2,format=qcow2,backing,readonly \
-	</dev/null >$guest_out.raw 2>$guest_out.err & pid=$!
-tries=0
-until grep -q 'guest: waits' $guest_out.raw 2>/dev/null || ! kill -0 $pid 2>/dev/null || [ $tries -ge 700 ]; do
-	tries=$((tries + 1))
-	usleep 300000
-done
+start_guest --disk path=/tmp/disk.qcow2,format=qcow2,serial=Q --disk path=/tmp/top.qcow2,format=qcow2,backing,readonly
 refused "another run cannot have it" 2 "lock" ./hvctl run --kernel vmlinuz --disk path=/tmp/disk.qcow2,format=qcow2
 check "nothing is left where it was shown" sh -c '! ls -d /tmp/hvctl-* 2>/dev/null'
 kill -KILL $pid
-wait $pid 2>/dev/null
-status=$?
-tr -d '\r' <$guest_out.raw >$guest_out
+end_guest
 guest_check "a guest finds a disk of the image's size" [ "$(says size)" = 16384 ]
 guest_check "with the serial number" [ "$(says serial)" = Q ]
 guest_check "and reads what is in the image" [ "$(says before)" = "$begins" ]
 guest_check "it writes and flushes" [ "$(says written)" = yes ]
 guest_check "an image on another, read-only" [ "$(says read-only)" = "1 $begins" ]
-check "kill -9 of hvctl ends QEMU's daemons" without_servers
+check "kill -9 of hvctl ends QEMU's daemons" without qemu-storage
 nothing_refused
 check "the image is sound" qemu-img check -q /tmp/disk.qcow2
 qemu-img convert -f qcow2 -O raw /tmp/disk.qcow2 /tmp/after
@@ -72,7 +51,7 @@ refused "one that is none" 2 "no qcow2 image" run --disk path=/tmp/raw,format=qc
 refused "one on another, unasked" 2 "say 'backing'" run --disk path=/tmp/top.qcow2,format=qcow2
 refused "a format that is not known" 2 "vhdx" run --disk path=/tmp/raw,format=vhdx
 check "refusals leave nothing" sh -c '! ls -d /tmp/hvctl-* 2>/dev/null'
-check "and no daemon" without_servers
+check "and no daemon" without qemu-storage
 
 log_clean "the root's kernel complained of nothing"
 check "rmmod" unload_hvmod

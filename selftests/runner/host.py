@@ -11,6 +11,8 @@ TOP = pathlib.Path(__file__).resolve().parent.parent.parent
 ENTER = TOP / "selftests/lab/enter"
 # Debian 13's, for which the sources are written.
 OLDEST_CARGO = (1, 85)
+# Of hours of fuzzing, for each device.
+DEVICE_INPUTS = 10_000_000
 
 TEST = re.compile(r"test (?P<name>.+?) \.\.\. (?P<result>ok|FAILED|ignored)(?:, (?P<reason>.*))?$")
 TOTAL = re.compile(r"test result: \w+\. (\d+) passed; (\d+) failed; (\d+) ignored")
@@ -35,10 +37,11 @@ def capture(argv, directory):
                           stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
 
 
-def cargo_test(report, name, directory, lab):
-    """`cargo test` of a workspace, each test a result."""
-    target = TOP / "build" / ("lab/test" if lab else "test") / name
-    argv = command(lab, "cargo", "test", "--workspace", "--no-fail-fast", "--target-dir", str(target))
+def cargo_test(report, name, directory, lab, which=("--workspace",), environment=()):
+    """`cargo test` of a workspace, or of `which` part of it, each test a result."""
+    target = TOP / "build" / ("lab/test" if lab else "test") / directory.name
+    argv = command(lab, "env", *environment, "cargo", "test", "--no-fail-fast",
+                   "--target-dir", str(target), *which)
     done = capture(argv, directory)
     passed = failed = ignored = 0
     totals = [0, 0, 0]
@@ -68,6 +71,22 @@ def cargo_test(report, name, directory, lab):
         report.note(tail(done.stdout, 120))
     elif not passed:
         report.not_ok(f"{name}: cargo test", "there was no test in it")
+    return done.stdout
+
+
+# Optimized, but with the checks of the other build.
+FUZZ_BUILD = ("CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true", "CARGO_PROFILE_RELEASE_OVERFLOW_CHECKS=true")
+
+
+def fuzz_devices(report, lab, inputs):
+    """The fuzzers of hvctl's devices, `inputs` for each."""
+    report.note(f"fuzz-devices: {inputs} inputs for each device")
+    said = cargo_test(report, "fuzz-devices", TOP / "hvctl-user", lab,
+                      ("--release", "--package", "vmm", "--lib", "--", "--nocapture", "fuzz::"),
+                      (f"FUZZ_INPUTS={inputs}", *FUZZ_BUILD))
+    for line in said.splitlines():
+        if " inputs, " in line:
+            report.note(f"fuzz-devices: {line}")
 
 
 def tail(text, lines=40):
@@ -103,6 +122,11 @@ def tests(report, wanted, have_lab):
             cargo_test(report, name, directory, lab=not here)
         else:
             report.skip(f"{name}: cargo test", "neither this machine nor the lab has cargo")
+    if wanted("fuzz-devices"):
+        if here or have_lab:
+            fuzz_devices(report, not here, DEVICE_INPUTS)
+        else:
+            report.skip("fuzz-devices", "neither this machine nor the lab has cargo")
     if wanted("fmt"):
         if have_lab or shutil.which("rustfmt"):
             formatter(report, lab=not (here and shutil.which("rustfmt")))
