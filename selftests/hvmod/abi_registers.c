@@ -122,6 +122,48 @@ static int try_set(uint32_t name, uint64_t value)
 	return try_set_registers(&p, &assoc, 1) ? errno : 0;
 }
 
+/* Sets RAX or CR2, one that is refused, and RBX: the errno and how many were set. */
+static int set_three(uint32_t first, uint64_t value, uint32_t second, uint64_t bad, uint16_t *done)
+{
+	struct {
+		struct hv_registers_header header;
+		struct hv_assoc registers[3];
+	} in = { .registers = { PLAIN(first, value), PLAIN(second, bad), PLAIN(HV_RBX, 0x22) } };
+	struct mshv_root_hvcall call = {
+		.code = HV_SET_VP_REGISTERS, .reps = 3, .in_sz = sizeof(in), .in_ptr = (uintptr_t)&in,
+	};
+	int error;
+
+	/* What VMMs leave there. */
+	in.registers[0].reserved1 = ~0u;
+	in.registers[0].reserved2 = ~0ull;
+	error = ioctl(p.vp, MSHV_ROOT_HVCALL, &call) ? errno : 0;
+	*done = call.reps;
+	return error;
+}
+
+static void in_part(void)
+{
+	struct {
+		struct hv_registers_header header;
+		uint32_t names[3];
+	} in = { .names = { HV_RAX, 0x7fffffff, HV_RBX } };
+	union hv_value out[3];
+	struct mshv_root_hvcall call = {
+		.code = HV_GET_VP_REGISTERS, .reps = 3, .in_sz = sizeof(in), .in_ptr = (uintptr_t)&in,
+		.out_sz = sizeof(out), .out_ptr = (uintptr_t)out,
+	};
+	uint16_t done;
+
+	set(&p, HV_RBX, 0x11);
+	tap(set_three(HV_RAX, 0x33, HV_RFLAGS, 1ull << 63, &done) == EINVAL && done == 1 &&
+	    get(&p, HV_RAX) == 0x33 && get(&p, HV_RBX) == 0x11, "those before a value that is refused are set");
+	tap(set_three(HV_CR2, 0x44000, 0x7fffffff, 0, &done) == EINVAL && done == 1 &&
+	    get(&p, HV_CR2) == 0x44000 && get(&p, HV_RBX) == 0x11, "and those before a name that is none");
+	tap(ioctl(p.vp, MSHV_ROOT_HVCALL, &call) == -1 && errno == EINVAL && call.reps == 1,
+	    "of what is got, those before a name that is none count");
+}
+
 int main(void)
 {
 	uint64_t value = 0;
@@ -162,6 +204,7 @@ int main(void)
 		if (!tap(get == others[i].get && set == others[i].set, "%s", others[i].name))
 			tap_note("get: errno %d; set: errno %d", get, set);
 	}
+	in_part();
 	partition_close(&p);
 	return tap_finish();
 }
