@@ -77,13 +77,8 @@ ALL = [
            "const TIME_LIMIT_MS: u32 = 10_000;", "const TIME_LIMIT_MS: u32 = 10_000_000;", LOST,
            ("an LP that does not come back: the kernel's log says so",)),
 
-    Mutant("late-lp-is-launched", "arch/image.rs",
-           "    frame.read::<u64>(GIVEN_UP) != 0\n", "    frame.read::<u64>(GIVEN_UP) == u64::MAX\n", LOST,
-           ("no LP is in VMX operation",)),
 
     # The machine's life.
-    Mutant("file-without-module", "hvmod/sys/anon_file.c",
-           "\t.owner = THIS_MODULE,\n", "", HERE, ("rmmod is refused while a partition lives",)),
     Mutant("owner-untold", "hvmod/mshv/registry.rs",
            "owner: partitions::visible_pid(&entry.creator),", "owner: 0,", HERE,
            ("hvctl info says who has it",)),
@@ -95,7 +90,7 @@ ALL = [
            ("suspend: the kernel's log says why, and what to do",)),
     Mutant("suspend-ends-partitions", "hvmod/launch.rs",
            "    fn may_sleep() -> bool {\n", "    fn may_sleep() -> bool {\n        hypercall::destroy_all();\n",
-           HERE, ("suspend: the child still runs",)),
+           HERE, ("the child still runs",)),
     Mutant("kexec-unheard", "hvmod/sys/notifier.c",
            "error = register_reboot_notifier(&reboot_block);", "error = 0;", KEXEC,
            ("no hypervisor is beneath it",)),
@@ -119,9 +114,6 @@ ALL = [
     Mutant("death-not-in-info", "hvmod/control.rs",
            "dead: u32::from(!hypercall::core_alive()),", "dead: 0,", DEATH,
            ("root exit, LP 0, panic: hvctl info tells",), "root exit, LP 0, panic"),
-    Mutant("death-as-any-error", "hvmod/hypercall.rs",
-           "Status::CoreDead => ENODEV,", "Status::CoreDead => EIO,", DEATH,
-           ("root exit, LP 0, panic: no new partition",), "root exit, LP 0, panic"),
     Mutant("death-not-in-the-kernel-log", "hvmod/hypercall.rs",
            '"hvcore died and its partitions', '"its partitions', DEATH,
            ("root exit, LP 0, panic: the kernel's log tells",), "root exit, LP 0, panic"),
