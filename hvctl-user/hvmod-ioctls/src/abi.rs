@@ -321,7 +321,7 @@ pub(crate) mod call {
 
 /// The number of the call behind [`discard_memory`](crate::discard_memory).
 pub const DISCARD_CALL: u64 =
-    nix::request_code_write!(call::TYPE, 0x21, size_of::<DiscardMemory>()) as u64;
+    nix::request_code_write!(call::TYPE, 0x21, size_of::<DiscardMemory>());
 
 #[cfg(test)]
 mod tests {
