@@ -45,7 +45,7 @@ pub fn run(data: &[u8]) {
         }
         // SIPI, failed entries, EPT misconfigurations and all that nobody knows end the partition.
         let exit = bytes.value() as u32;
-        if matches!(exit, 4..=6 | 33..=35 | 41 | 42 | 49) || exit > 77 {
+        if matches!(exit, 4..=6 | 33..=35 | 41 | 42 | 49 | 82 | 83) || exit > 85 {
             assert_eq!(child(exit), Answer::Unexpected, "{exit}");
         }
     }
