@@ -96,8 +96,7 @@ ALL = [
           timeout=900),
     Group("devices-more", [("vhost", "./vhost.sh"), ("disk_io", "./disk_io.sh"),
                            ("hostile", "./hostile.sh")], cpus=1, needs=WITH_HVCTL, timeout=900),
-    Group("queues", [("queues", "./queues.sh")], cpus=1, needs=WITH_HVCTL, timeout=600,
-          skip="it is new, and was not yet seen to pass"),
+    Group("queues", [("queues", "./queues.sh")], cpus=1, needs=WITH_HVCTL, timeout=600),
     Group("balloon", [("balloon", "./balloon.sh")], cpus=1, needs=WITH_HVCTL, timeout=600),
     # Devices that processes of others serve.
     Group("qcow2", [("qcow2", "./qcow2.sh")], root="full", cpus=1, needs=WITH_HVCTL, timeout=600),

@@ -47,6 +47,7 @@ pub fn process() -> io::Result<()> {
     ] {
         caps::clear(None, set).map_err(io::Error::other)?;
     }
+    few_arenas();
     // As much of it as this kernel knows.
     let abi = ABI::V6;
     Ruleset::default()
@@ -59,6 +60,17 @@ pub fn process() -> io::Result<()> {
     register_signal_handler(libc::SIGSYS, refused).map_err(io::Error::from)?;
     ON.store(true, Ordering::Release);
     Ok(())
+}
+
+/// Keeps the allocator from asking how many processors there are, which it does when many threads
+/// allocate, by opening a file. See `M_ARENA_MAX` in mallopt(3).
+fn few_arenas() {
+    #[cfg(target_env = "gnu")]
+    {
+        const ARENAS: libc::c_int = 8;
+        // SAFETY: the call sets a number of the allocator, and takes any.
+        unsafe { libc::mallopt(libc::M_ARENA_MAX, ARENAS) };
+    }
 }
 
 /// Takes from this thread, if the process is confined, what its kind does not need.
