@@ -76,7 +76,9 @@ ALL = [
     Mutant("no-watchdog", "hvmod/launch.rs",
            "const TIME_LIMIT_MS: u32 = 10_000;", "const TIME_LIMIT_MS: u32 = 10_000_000;", LOST,
            ("an LP that does not come back: the kernel's log says so",)),
-
+    Mutant("late-lp-is-launched", "arch/image.rs",
+           "    frame.read::<u64>(GIVEN_UP) != 0\n", "    frame.read::<u64>(GIVEN_UP) == u64::MAX\n", LOST,
+           ("no LP is in VMX operation",)),
 
     # The machine's life.
     Mutant("owner-untold", "hvmod/mshv/registry.rs",
