@@ -24,7 +24,7 @@ PROGRAMS = mutants.PROGRAMS | {
     CRASH: Program("./life.sh crash", (*COMMON, "kexec"), 1024,
                    options=("--reboots", "--append", "crashkernel=384M"), cpu_time=240),
     LAUNCH: Program("./launch.sh", COMMON, debug=True, cpu_time=60),
-    LOST: Program("./launch.sh lost", COMMON, debug=True),
+    LOST: Program("./launch.sh lost", (*COMMON, "insmod_once"), debug=True),
     DEATH: Program("./death.sh", (*COMMON, "hvattack.ko", "wait.elf", "nowhere.elf", "abi_private",
                                   "ioctl_fuzz"), debug=True, cpu_time=240),
 }
