@@ -154,7 +154,8 @@ ALL = [
            ("real mode: exceptions as there, without an error code",)),
     Mutant("root-nmi-behind-mov-ss", "root.rs",
            "    event::leave_shadow();\n    Event::NMI.inject();\n", "    Event::NMI.inject();\n", ROOT,
-           ("NMI: behind MOV SS none is lost, and hvcore lives",)),
+           # VM entry refuses it, and hvcore dies of that; Linux takes the NMIs all the same.
+           ("NMI: every LP is in the root partition",)),
 
     # Hypercalls.
     Mutant("list-of-anybody", "partition.rs",
