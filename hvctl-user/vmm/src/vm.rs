@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -95,29 +95,42 @@ impl Drop for Watch {
     }
 }
 
-/// Makes the devices and puts them onto the bus, in this order.
+/// A device with its name.
+type Made = (String, Box<dyn VirtioDevice>);
+
+/// Makes the devices, in this order.
+fn make(devices: Vec<Attached>, host: &Host) -> Result<Vec<Made>, StartError> {
+    let make = |Attached { name, make }| match make(host) {
+        Ok(device) => Ok((name, device)),
+        Err(cause) => Err(StartError::Device(name, cause)),
+    };
+    devices.into_iter().map(make).collect()
+}
+
+/// Makes functions of the bus of them.
 fn functions(
-    devices: Vec<Attached>,
+    devices: Vec<Made>,
     memory: &GuestMemory,
     partition: Arc<Partition>,
-) -> Result<Vec<Arc<VirtioPci>>, StartError> {
-    let host = Host {
-        memory: memory.clone(),
-        spare: partition.clone(),
-    };
+) -> io::Result<Vec<Arc<VirtioPci>>> {
     let routes = Routes::new(partition);
-    let place = |(slot, attached): (usize, Attached)| {
-        let Attached { name, make } = attached;
-        let device = make(&host).map_err(|cause| StartError::Device(name.clone(), cause))?;
-        Ok(VirtioPci::new(
-            slot,
-            name,
-            device,
-            memory.clone(),
-            routes.clone(),
-        )?)
+    let place = |(slot, (name, device)): (usize, Made)| {
+        VirtioPci::new(slot, name, device, memory.clone(), routes.clone())
     };
     devices.into_iter().enumerate().map(place).collect()
+}
+
+/// The partition, for devices, which are made before it. They have no use for it until it runs.
+#[derive(Default)]
+struct Later(OnceLock<Arc<Partition>>);
+
+impl Spare for Later {
+    fn discard(&self, gpa: u64, size: u64) -> Result<bool, Failure> {
+        match self.0.get() {
+            Some(partition) => partition.discard(gpa, size),
+            None => Ok(false),
+        }
+    }
 }
 
 impl Vm {
@@ -139,6 +152,12 @@ impl Vm {
             allocate(&stretches).map_err(|cause| StartError::Memory(config.memory >> 20, cause))?;
         // What the user got wrong comes before what the hypervisor thinks of it.
         let entry = boot::load(&memory, config.memory, config.processors, &config.payload)?;
+        let later = Arc::new(Later::default());
+        let host = Host {
+            memory: memory.clone(),
+            spare: later.clone(),
+        };
+        let devices = make(devices, &host)?;
         let linux = boot::kind(&config.payload.kernel)? == boot::Kind::BzImage;
         let hyper_v = linux && !config.plain && !config.private;
         let partition = Partition::create(device, hyper_v)?;
@@ -160,7 +179,7 @@ impl Vm {
         }
         register_signal_handler(SIGRTMIN(), nothing).map_err(io::Error::from)?;
         let ending = Arc::new(Ending::new()?);
-        let partition = Arc::new(partition);
+        let partition = later.0.get_or_init(|| Arc::new(partition)).clone();
         let devices = functions(devices, &memory, partition.clone())?;
         let on_bus = devices.iter().map(|device| device.clone() as _);
         let pci = pci::Bus::new(on_bus.collect())?;

@@ -16,6 +16,8 @@ use crate::layout;
 
 /// Device numbers of a bus; the host bridge is number 0.
 const SLOTS: usize = 32;
+/// Of others there can be so many.
+pub const MAX_FUNCTIONS: usize = SLOTS - 1;
 
 /// A function as the bus sees it.
 pub trait Function: Send + Sync {
@@ -38,13 +40,13 @@ pub struct Bus {
 
 /// More functions than there are numbers for.
 #[derive(Debug, thiserror::Error)]
-#[error("{0} devices are more than the {max} that there is room for", max = SLOTS - 1)]
-pub struct BusFull(usize);
+#[error("{0} devices are more than the {MAX_FUNCTIONS} that there is room for")]
+pub struct BusFull(pub usize);
 
 impl Bus {
     /// The functions get the device numbers from 1 on. Their memory is placed for them.
     pub fn new(functions: Vec<Arc<dyn Function>>) -> Result<Self, BusFull> {
-        if functions.len() >= SLOTS {
+        if functions.len() > MAX_FUNCTIONS {
             return Err(BusFull(functions.len()));
         }
         Ok(Self {

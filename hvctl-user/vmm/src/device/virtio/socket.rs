@@ -32,14 +32,13 @@ pub struct Socket {
 
 impl Socket {
     pub fn new(memory: &GuestMemory, cid: u32) -> io::Result<Self> {
-        let backend = Vsock::new(Arc::new(memory.clone())).map_err(|cause| {
-            io::Error::other(format!(
-                "cannot open /dev/vhost-vsock: {cause}; 'modprobe vhost_vsock' makes it"
-            ))
-        })?;
+        let backend = Vsock::new(Arc::new(memory.clone()))
+            .map_err(|cause| kernel::closed("/dev/vhost-vsock", "vhost_vsock", cause))?;
         kernel::own(&backend, memory)?;
         backend.set_guest_cid(cid.into()).map_err(|cause| {
-            io::Error::other(format!("the context ID {cid} cannot be had: {cause}"))
+            io::Error::other(format!(
+                "the context ID {cid} cannot be had: {cause}; choose another if a guest has it"
+            ))
         })?;
         let features = kernel::features(&backend, SEQPACKET)?;
         Ok(Self {

@@ -23,6 +23,17 @@ pub fn failed(call: &'static str) -> impl FnOnce(vhost::Error) -> io::Error {
     move |cause| io::Error::other(format!("vhost, {call}: {cause}"))
 }
 
+/// What to say of a device of vhost's that cannot be opened, and of its module.
+pub fn closed(path: &str, module: &str, cause: vhost::Error) -> io::Error {
+    let hint = match &cause {
+        vhost::Error::VhostOpen(cause) if cause.kind() == io::ErrorKind::PermissionDenied => {
+            "this user may not; its owner and mode say who may".into()
+        }
+        _ => format!("'modprobe {module}' makes it"),
+    };
+    io::Error::other(format!("cannot open {path}: {cause}; {hint}"))
+}
+
 /// Takes a fresh vhost device for our own and shows it the guest's memory.
 pub fn own(backend: &impl VhostBackend, memory: &GuestMemory) -> io::Result<()> {
     backend.set_owner().map_err(failed("set owner"))?;

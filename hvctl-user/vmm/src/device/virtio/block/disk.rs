@@ -75,23 +75,27 @@ impl Disk {
                 .open(path)
                 .map_err(|cause| refused(open_hint(&cause, options)))
         };
-        let is_device = || Ok::<_, io::Error>(path.metadata()?.file_type().is_block_device());
+        // To open a FIFO could wait without end.
+        let kind = path
+            .metadata()
+            .map_err(|cause| refused(cause.to_string()))?
+            .file_type();
+        if !kind.is_block_device() && !kind.is_file() {
+            return Err(refused("it is neither a file nor a block device".into()));
+        }
         // Of a block device, O_EXCL asks that nobody has it mounted.
-        let alone = match is_device() {
-            Ok(true) if !options.readonly => libc::O_EXCL,
-            _ => 0,
+        let alone = match kind.is_block_device() && !options.readonly {
+            true => libc::O_EXCL,
+            false => 0,
         };
         let file = open(alone | if options.direct { libc::O_DIRECT } else { 0 })?;
         let metadata = file
             .metadata()
             .map_err(|cause| refused(cause.to_string()))?;
-        let kind = metadata.file_type();
-        let (size, block_size) = if kind.is_block_device() {
+        let (size, block_size) = if metadata.file_type().is_block_device() {
             ioctl::of_block_device(&file).map_err(|cause| refused(cause.to_string()))?
-        } else if kind.is_file() {
-            (metadata.len(), SECTOR as u32)
         } else {
-            return Err(refused("it is neither a file nor a block device".into()));
+            (metadata.len(), SECTOR as u32)
         };
         lock(&file, options.readonly).map_err(|cause| refused(lock_hint(cause)))?;
         let disk = Self {
@@ -113,9 +117,15 @@ impl Disk {
         }
         if disk.size < SECTOR {
             return Err(refused(format!(
-                "{} bytes are less than a sector",
-                disk.size
+                "it has {size} bytes, and a sector {block_size}; 'truncate -s 1G' makes it larger"
             )));
+        }
+        if disk.size < size {
+            tracing::warn!(
+                "{}: its last {} bytes are no whole sector, and the guest does not see them",
+                path.display(),
+                size - disk.size
+            );
         }
         Ok(disk)
     }
@@ -233,7 +243,9 @@ fn open_hint(cause: &io::Error, options: &Options) -> String {
 fn lock_hint(cause: Errno) -> String {
     match cause {
         Errno::EAGAIN | Errno::EACCES => {
-            "it is in use by another program, perhaps another partition".into()
+            "it is in use, by another program, another run, or another --disk of this one; what \
+             is in use can be shared only if all of them say 'readonly'"
+                .into()
         }
         cause => format!("it cannot be locked: {cause}"),
     }
@@ -290,14 +302,25 @@ mod tests {
 
     #[test]
     fn what_is_no_disk_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let fifo = fifo.to_str().unwrap().to_owned();
         for (path, word) in [
             ("/nonexistent/disk", "No such file"),
             ("/dev/null", "neither"),
-            ("/", "directory"),
+            ("/", "neither"),
+            (fifo.as_str(), "neither"),
         ] {
-            let error = Disk::open(path.as_ref(), &Options::default()).unwrap_err();
-            let text = error.to_string();
-            assert!(text.contains(word) && text.contains(path), "{text}");
+            for readonly in [false, true] {
+                let options = Options {
+                    readonly,
+                    ..Options::default()
+                };
+                let error = Disk::open(path.as_ref(), &options).unwrap_err();
+                let text = error.to_string();
+                assert!(text.contains(word) && text.contains(path), "{text}");
+            }
         }
         assert!(Disk::open(image(100).path(), &Options::default()).is_err());
     }

@@ -84,11 +84,8 @@ impl Net {
         let mut backends = Vec::new();
         let mut common = KERNEL;
         for _ in &taps {
-            let backend = KernelNet::new(Arc::new(memory.clone())).map_err(|cause| {
-                io::Error::other(format!(
-                    "cannot open /dev/vhost-net: {cause}; 'modprobe vhost_net' makes it"
-                ))
-            })?;
+            let backend = KernelNet::new(Arc::new(memory.clone()))
+                .map_err(|cause| kernel::closed("/dev/vhost-net", "vhost_net", cause))?;
             kernel::own(&backend, memory)?;
             common &= kernel::features(&backend, KERNEL)?;
             backends.push(backend);

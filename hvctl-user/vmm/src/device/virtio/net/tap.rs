@@ -31,9 +31,12 @@ pub enum OpenError {
         cause: io::Error,
         hint: &'static str,
     },
-    #[error("there is no network interface {0}")]
+    #[error("there is no network interface {0}; 'ip link' lists those that there are")]
     NoInterface(String),
-    #[error("{0} is no name for a network interface")]
+    #[error(
+        "'{0}' is no name for a network interface: those have up to 15 characters, none of them \
+         a space, '/' or ':'"
+    )]
     BadName(String),
     #[error("network interface {name}: {what}: {cause}")]
     Refused {
@@ -70,7 +73,12 @@ fn request(name: &str) -> Result<libc::ifreq, OpenError> {
     // SAFETY: the structure is integers, for which zeros are valid.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     let room = request.ifr_name.len() - 1;
-    if name.is_empty() || name.len() > room || name.contains(['/', '\0', ' ']) {
+    if name.is_empty()
+        || name.len() > room
+        || name.contains(['/', ':', '\0'])
+        || name.contains(char::is_whitespace)
+        || [".", ".."].contains(&name)
+    {
         return Err(OpenError::BadName(name.into()));
     }
     for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
@@ -215,10 +223,11 @@ impl Tap {
         unsafe { ioctl::add_port(control.as_raw_fd(), &raw const request) }.map_err(|cause| {
             let what = match cause {
                 Errno::EPERM => "to join a bridge takes CAP_NET_ADMIN: use a tap of yours in it",
-                Errno::EOPNOTSUPP => "what it is to join is no bridge",
-                _ => "it cannot join the bridge",
+                Errno::EOPNOTSUPP => "it is no bridge; 'ip link add NAME type bridge' makes one",
+                _ => "a new tap cannot join it",
             };
-            self.refused(what)(cause)
+            let name = bridge.into();
+            OpenError::Refused { name, what, cause }
         })?;
         Ok(())
     }
@@ -255,7 +264,16 @@ mod tests {
 
     #[test]
     fn names_are_checked() {
-        for name in ["", "a/b", "a b", "sixteen-letters-"] {
+        for name in [
+            "",
+            "a/b",
+            "a b",
+            "a:b",
+            "a\tb",
+            ".",
+            "..",
+            "sixteen-letters-",
+        ] {
             assert!(
                 matches!(request(name), Err(OpenError::BadName(_))),
                 "{name}"
