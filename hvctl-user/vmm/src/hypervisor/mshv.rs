@@ -39,13 +39,16 @@ pub enum OpenError {
 
 fn hint(cause: &io::Error) -> &'static str {
     match cause.kind() {
-        io::ErrorKind::PermissionDenied => ". Run hvctl as root",
+        io::ErrorKind::PermissionDenied => {
+            ": its owner and mode say who may. Run hvctl as root, or give it to a group of yours"
+        }
         _ => "",
     }
 }
 
-/// Opens the first of `paths` that exists.
+/// Opens the first of `paths` that exists and is for this user.
 pub fn open_device(paths: &[impl AsRef<Path>]) -> Result<(PathBuf, File), OpenError> {
+    let mut refused = None;
     for path in paths {
         let path = path.as_ref();
         match OpenOptions::new()
@@ -57,14 +60,12 @@ pub fn open_device(paths: &[impl AsRef<Path>]) -> Result<(PathBuf, File), OpenEr
             Ok(file) => return Ok((path.to_owned(), file)),
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
             Err(cause) => {
-                return Err(OpenError::Refused {
-                    path: path.to_owned(),
-                    cause,
-                });
+                let path = path.to_owned();
+                refused.get_or_insert(OpenError::Refused { path, cause });
             }
         }
     }
-    Err(OpenError::Absent)
+    Err(refused.unwrap_or(OpenError::Absent))
 }
 
 fn failed(call: &'static str) -> impl FnOnce(MshvError) -> Failure {
@@ -378,5 +379,14 @@ mod tests {
     fn absent_devices_are_explained() {
         let error = open_device(&["/nonexistent/hvmod"]).unwrap_err();
         assert!(error.to_string().contains("insmod hvmod.ko"), "{error}");
+    }
+
+    #[test]
+    fn the_first_that_can_be_opened_is_taken_and_the_first_that_cannot_is_told() {
+        // A directory stands for what this user may not open.
+        let (path, _) = open_device(&["/", "/nonexistent/hvmod", "/dev/null"]).unwrap();
+        assert_eq!(path, Path::new("/dev/null"));
+        let error = open_device(&["/nonexistent/hvmod", "/proc", "/"]).unwrap_err();
+        assert!(error.to_string().contains("cannot open /proc:"), "{error}");
     }
 }
