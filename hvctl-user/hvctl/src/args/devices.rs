@@ -44,7 +44,10 @@ fn one() -> u16 {
 }
 
 fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
-    from_key_values(text).map_err(|cause| cause.to_string())
+    from_key_values(text).map_err(|cause| match text.contains(['\'', '"']) {
+        true => cause.to_string(),
+        false => format!("{cause} (a value with a comma in it wants quotes: key='a,b')"),
+    })
 }
 
 /// More would be of no use: a guest has no more processors.
@@ -145,7 +148,11 @@ pub struct Vsock {
 pub fn vsock(text: &str) -> Result<Vsock, String> {
     let vsock: Vsock = parse(text)?;
     if !CID.contains(&vsock.cid) {
-        return Err(format!("cid is from {} to {}", CID.start(), CID.end()));
+        return Err(format!(
+            "cid is from {} to {}; those below are the hypervisor's and the root's",
+            CID.start(),
+            CID.end()
+        ));
     }
     Ok(vsock)
 }
@@ -180,11 +187,19 @@ mod tests {
         };
         assert_eq!(all, wanted);
         assert!(!disk("path=a,readonly=false").unwrap().readonly);
+        for text in [
+            "path='a,b=c',direct",
+            "path=\"a,b=c\",direct",
+            "'a,b=c',direct",
+        ] {
+            assert_eq!(disk(text).unwrap().path, PathBuf::from("a,b=c"), "{text}");
+        }
         for (text, word) in [
             ("", "path"),
             ("readonly", "path"),
             ("path=", "string"),
             ("path=a,wet", "wet"),
+            ("path=a,b", "'a,b'"),
             ("path=a,queues=0", "queues"),
             ("path=a,queues=65", "queues"),
             ("path=a,queues=many", "number"),

@@ -13,8 +13,9 @@ mod terminal;
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use hvmod_ioctls::Client;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use vmm::boot::Payload;
 use vmm::confine;
 use vmm::hypervisor::mshv::{DEVICES, open_device};
@@ -59,6 +60,15 @@ fn run_and_tell(args: &args::Run) -> u8 {
     }
 }
 
+/// Each queue of a device has a handful of descriptors: takes as many as are allowed.
+fn many_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(cause) = raised {
+        tracing::info!("the limit of open files stays as it is: {cause}");
+    }
+}
+
 fn run(args: &args::Run) -> Result<Outcome> {
     let config = Config {
         payload: Payload {
@@ -77,16 +87,12 @@ fn run(args: &args::Run) -> Result<Outcome> {
     // What the user can put right without a hypervisor comes first.
     preflight::files(&config.payload)?;
     preflight::memory(config.memory)?;
+    preflight::locked_memory(config.memory)?;
+    preflight::devices(args)?;
+    many_files();
     let listener = control::listen(args.name.as_deref())?;
     let balloon = args.balloon.then(Arc::default);
     let devices::Open { devices, servers } = devices::open(args, balloon.clone())?;
-    if args.private && !devices.is_empty() {
-        bail!(
-            "--private keeps the guest's memory from every device too: a private guest has its \
-             console, clock and power control, but no disk, network or other virtio device. \
-             Leave out one or the other"
-        );
-    }
     let (path, device) = open_device(&DEVICES)?;
     tracing::info!("{} takes the calls", path.display());
 
