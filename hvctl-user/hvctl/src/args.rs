@@ -29,6 +29,7 @@ pub enum Command {
     Run(Box<Run>),
     Stop(Stop),
     Balloon(Balloon),
+    Devices(Devices),
 }
 
 /// Say whether this machine can run hvmod, and what to do about what is missing
@@ -125,8 +126,9 @@ pub struct Run {
     /// Disk: path=FILE, then any of readonly, direct (past the page cache), serial=TEXT (up to
     /// 20 characters), queues=N (default 1), format=raw or qcow2. Repeatable
     ///
-    /// FILE is an image or a block device; without format it is raw. A qcow2 image that is built
-    /// on another needs the word backing.
+    /// FILE is an image or a block device; without format it is raw. A name with a comma in it
+    /// wants quotes that the shell leaves alone: "path='a,b'". A qcow2 image that is built on
+    /// another needs the word backing.
     #[arg(long, value_name = "KEY=VALUE,...", value_parser = devices::disk)]
     pub disk: Vec<devices::Disk>,
 
@@ -240,6 +242,25 @@ pub struct Balloon {
     /// What to do without, such as 64M, in all; 0M gives all back
     #[arg(value_name = "SIZE", value_parser = balloon)]
     pub size: Option<u64>,
+}
+
+/// Show what the queues of a run's virtio devices counted so far
+///
+/// doorbells: times that the driver's doorbell woke hvctl; of these, by intercept: those that a
+/// processor's thread had to pass on. chains: requests that hvctl took. interrupts: those that it
+/// sent; suppressed: times that it gave requests back and the driver wanted no interrupt. Fewer
+/// doorbells and interrupts than chains is what suppression saves. Queues that the root's kernel or
+/// another process serves have none of these.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Exit status: 0; 1 when there is no such run.")]
+pub struct Devices {
+    /// The run: its --name, or the process ID of 'hvctl run'
+    #[arg(value_name = "NAME", value_parser = name)]
+    pub name: String,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Where COM1 leads.

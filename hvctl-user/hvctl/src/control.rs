@@ -5,9 +5,11 @@
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
+use std::time::Duration;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
+use vmm::device::virtio::counters::Figures;
 
 /// What to do with a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,16 +21,26 @@ pub enum Request {
     End,
     /// Ask the guest to do without so many pages; `None`: ask nothing new.
     Balloon(Option<u32>),
+    /// Say what the devices counted.
+    Devices,
 }
 
 /// What came of it. The connection stays open for as long as the run goes on.
 pub type Reply = std::result::Result<Answer, String>;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Answer {
     /// Pages that the guest does without, and those of them that the root has.
     pub balloon: u32,
     pub returned: u32,
+    pub devices: Vec<Device>,
+}
+
+/// What a device counted, by number of the queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    pub name: String,
+    pub queues: Vec<Figures>,
 }
 
 /// Connects to a run.
@@ -42,6 +54,15 @@ pub fn connect(name: &str) -> Result<UnixStream> {
     })
 }
 
+/// Asks one thing of a run.
+pub fn ask(name: &str, request: Request) -> Result<Answer> {
+    let mut run = connect(name)?;
+    run.set_read_timeout(Some(Duration::from_secs(30)))?;
+    send(&mut run, &request)?;
+    let reply: Reply = receive(&run).context("the run does not answer")?;
+    reply.map_err(|cause| anyhow!("the run {name} refuses: {cause}"))
+}
+
 /// The address of a run.
 pub fn address(name: &str) -> io::Result<SocketAddr> {
     SocketAddr::from_abstract_name(format!("hvctl/run/{name}"))
@@ -53,7 +74,7 @@ pub fn send(stream: &mut UnixStream, message: &impl Serialize) -> io::Result<()>
 }
 
 /// A line is not longer than this.
-const MAX_LINE: u64 = 4096;
+const MAX_LINE: u64 = 1 << 20;
 
 pub fn receive<T: for<'a> Deserialize<'a>>(stream: &UnixStream) -> io::Result<T> {
     let mut line = String::new();

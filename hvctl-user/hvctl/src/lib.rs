@@ -5,6 +5,7 @@ pub mod args;
 pub mod balloon;
 pub mod check;
 pub mod control;
+pub mod devices;
 pub mod info;
 pub mod log;
 pub mod run;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use hvctl::args::{Args, Command};
-use hvctl::{balloon, check, info, log, run, status, stop};
+use hvctl::{balloon, check, devices, info, log, run, status, stop};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::prelude::*;
 
@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Command::Info(args) => info::main(&args),
         Command::Log(args) => log::main(&args),
         Command::Balloon(args) => balloon::main(&args),
+        Command::Devices(args) => devices::main(&args),
         Command::Run(args) => return ExitCode::from(run::main(&args)),
         Command::Stop(args) => return ExitCode::from(stop::main(&args)),
     };

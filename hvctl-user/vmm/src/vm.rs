@@ -15,6 +15,7 @@ use crate::device::fw_cfg::FwCfg;
 use crate::device::pci::routes::Routes;
 use crate::device::pci::{self, BusFull};
 use crate::device::virtio::VirtioDevice;
+use crate::device::virtio::counters::Watched;
 use crate::device::virtio::transport::VirtioPci;
 use crate::hypervisor::mshv::Partition;
 use crate::hypervisor::{Failure, Spare, Vp};
@@ -219,6 +220,11 @@ impl Vm {
         &self.machine
     }
 
+    /// What its devices count.
+    pub fn counters(&self) -> Vec<Watched> {
+        self.devices.iter().map(|device| device.watched()).collect()
+    }
+
     /// Waits for the threads, which the end of the run (that must have come) makes
     /// return, and destroys the partition.
     fn join(&mut self) {
@@ -234,7 +240,7 @@ impl Vm {
         for device in self.devices.drain(..) {
             device.stop();
             for (index, counters) in device.counters().iter().enumerate() {
-                tracing::info!("{}: queue {index}: {counters}", device.name());
+                tracing::info!("{}: queue {index}: {}", device.name(), counters.read());
             }
         }
     }

@@ -11,11 +11,13 @@ use anyhow::{Result, anyhow};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::geteuid;
 use vmm::confine;
-use vmm::device::virtio::balloon::Account;
+use vmm::device::virtio::balloon::{Account, PAGE};
+use vmm::device::virtio::counters::Watched;
 use vmm::machine::Machine;
 use vmm::outcome::{Outcome, Stopper};
+use vmm::vm::Vm;
 
-use crate::control::{self, Answer, Reply, Request};
+use crate::control::{self, Answer, Device, Reply, Request};
 
 /// Takes the name for this run.
 pub fn listen(name: Option<&str>) -> Result<UnixListener> {
@@ -23,7 +25,10 @@ pub fn listen(name: Option<&str>) -> Result<UnixListener> {
     let name = name.unwrap_or(&own);
     let listener = UnixListener::bind_addr(&control::address(name)?);
     listener.map_err(|cause| match cause.kind() {
-        ErrorKind::AddrInUse => anyhow!("there is a run of the name {name} already"),
+        ErrorKind::AddrInUse => anyhow!(
+            "there is a run of the name {name} already: choose another --name, or end it with \
+             'hvctl stop {name}'"
+        ),
         _ => anyhow!("cannot take the name {name}: {cause}"),
     })
 }
@@ -33,13 +38,18 @@ pub fn listen(name: Option<&str>) -> Result<UnixListener> {
 pub struct Run {
     machine: Weak<Machine>,
     balloon: Option<Arc<Account>>,
+    /// Bytes of the guest's memory.
+    memory: u64,
+    counters: Vec<Watched>,
 }
 
 impl Run {
-    pub fn new(machine: &Arc<Machine>, balloon: Option<Arc<Account>>) -> Self {
+    pub fn new(vm: &Vm, balloon: Option<Arc<Account>>, memory: u64) -> Self {
         Self {
-            machine: Arc::downgrade(machine),
+            machine: Arc::downgrade(vm.machine()),
             balloon,
+            memory,
+            counters: vm.counters(),
         }
     }
 }
@@ -96,12 +106,19 @@ fn answer(mut stream: UnixStream, run: &Run) {
     }
 }
 
+fn device(watched: &Watched) -> Device {
+    Device {
+        name: watched.name.clone(),
+        queues: watched.queues.iter().map(|queue| queue.read()).collect(),
+    }
+}
+
 fn obey(request: Request, run: &Run) -> Reply {
     let Some(machine) = run.machine.upgrade() else {
         return match request {
             // What was wanted.
             Request::PowerButton | Request::End => Ok(Answer::default()),
-            Request::Balloon(_) => Err("it has ended".to_owned()),
+            Request::Balloon(_) | Request::Devices => Err("it has ended".to_owned()),
         };
     };
     let mut answer = Answer::default();
@@ -114,11 +131,16 @@ fn obey(request: Request, run: &Run) -> Reply {
         Request::Balloon(pages) => {
             let account = run.balloon.as_ref().ok_or("it has no --balloon")?;
             if let Some(pages) = pages {
+                if u64::from(pages) * PAGE >= run.memory {
+                    let mib = run.memory >> 20;
+                    return Err(format!("the guest has {mib} MiB in all: ask for less"));
+                }
                 account.ask(pages);
             }
             answer.balloon = account.given();
             answer.returned = account.returned();
         }
+        Request::Devices => answer.devices = run.counters.iter().map(device).collect(),
     }
     Ok(answer)
 }

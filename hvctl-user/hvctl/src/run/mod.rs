@@ -120,7 +120,7 @@ fn run(args: &args::Run) -> Result<Outcome> {
             drained: far_end,
         },
     )?;
-    control::serve(listener, control::Run::new(vm.machine(), balloon)).context("a thread")?;
+    control::serve(listener, control::Run::new(&vm, balloon, config.memory)).context("a thread")?;
     confine::thread(confine::Thread::Main);
     let escape = if raw.is_some() { args.escape.0 } else { None };
     let ended = attach::Attachment {

@@ -2,7 +2,10 @@
 //! What happened on a device, in numbers.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -32,16 +35,41 @@ pub struct QueueCounters {
     pub suppressed: Counter,
 }
 
-impl fmt::Display for QueueCounters {
+impl QueueCounters {
+    pub fn read(&self) -> Figures {
+        Figures {
+            doorbells: self.doorbells.get(),
+            intercepted: self.intercepted.get(),
+            chains: self.chains.get(),
+            interrupts: self.interrupts.get(),
+            suppressed: self.suppressed.get(),
+        }
+    }
+}
+
+/// What the counters of a queue said at one time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Figures {
+    pub doorbells: u64,
+    pub intercepted: u64,
+    pub chains: u64,
+    pub interrupts: u64,
+    pub suppressed: u64,
+}
+
+impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
             "{} doorbells ({} by intercept), {} chains, {} interrupts, {} suppressed",
-            self.doorbells.get(),
-            self.intercepted.get(),
-            self.chains.get(),
-            self.interrupts.get(),
-            self.suppressed.get()
+            self.doorbells, self.intercepted, self.chains, self.interrupts, self.suppressed
         )
     }
+}
+
+/// A device and its queues, for whoever wants to look while they work.
+#[derive(Debug, Clone)]
+pub struct Watched {
+    pub name: String,
+    pub queues: Vec<Arc<QueueCounters>>,
 }

@@ -11,7 +11,7 @@ use virtio_bindings::virtio_config as bits;
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use super::counters::QueueCounters;
+use super::counters::{QueueCounters, Watched};
 use super::ring::{Broken, Place, Ring};
 use super::{Activation, ActiveQueue, Health, Kind, VirtioDevice};
 use crate::device::bytes;
@@ -187,6 +187,13 @@ impl VirtioPci {
     /// By number of the queue.
     pub fn counters(&self) -> &[Arc<QueueCounters>] {
         &self.counters
+    }
+
+    pub fn watched(&self) -> Watched {
+        Watched {
+            name: self.name().to_owned(),
+            queues: self.counters.clone(),
+        }
     }
 
     /// Stops the device for good; nothing of it runs after this.
