@@ -15,6 +15,9 @@ echo "guest: disks: $(ls /sys/block | grep vd | tr '\n' ' ')"
 echo "guest: size: $(cat /sys/block/vda/size)"
 echo "guest: serial: $(cat /sys/block/vda/serial)"
 echo "guest: read-only: $(cat /sys/block/vdb/ro)"
+echo "guest: features: $(cat /sys/block/vda/device/features)"
+echo "guest: cache: $(cat /sys/block/vda/cache_type)"
+echo "guest: discards: $(cat /sys/block/vda/queue/discard_max_bytes) $(cat /sys/block/vdb/queue/discard_max_bytes)"
 dd if=/dev/vda bs=64k 2>/dev/null | md5sum | sed 's/^/guest: before: /'
 dd if=/dev/urandom of=/noise bs=64k count=40 2>/dev/null
 dd if=/noise of=/dev/vda bs=64k conv=fsync seek=8 2>/dev/null
@@ -35,6 +38,12 @@ guest_check "a guest with two disks powers off" [ $status -eq 0 ]
 guest_check "it finds the host bridge and both" [ "$(says pci | wc -l)" = 3 ]
 guest_check "the first disk has its size" [ "$(says size)" = 8192 ]
 guest_check "and its serial number" [ "$(says serial)" = HVMOD-1 ]
+# Bit 0 comes first.
+for feature in 9:flush 12:multi-queue 13:discard 14:write-zeroes 28:indirect 29:event-index 32:version-1; do
+	guest_check "both sides agree on ${feature#*:}" [ "$(says features | cut -c $((${feature%:*} + 1)))" = 1 ]
+done
+guest_check "it has a cache, which it flushes" [ "$(says cache)" = "write back" ]
+guest_check "it can discard, the read-only one cannot" [ "$(says discards)" = "1073741824 0" ]
 guest_check "the second is read-only" [ "$(says read-only)" = 1 ]
 guest_check "the guest reads what is in the file" [ "$(says before)" = "$before" ]
 guest_check "what it wrote it reads again" [ "$(says 'read back')" = "$(says written)" ]

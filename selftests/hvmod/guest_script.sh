@@ -64,6 +64,11 @@ without() {
 	done
 }
 
+# of_queue DEVICE NUMBER WHAT: how many of them (doorbells, chains, interrupts) a queue had.
+of_queue() {
+	sed -n "s/.*INFO $1.*: queue $2:.* \([0-9]*\) $3.*/\1/p" $guest_out.err
+}
+
 # Confined as it is, hvctl asked for nothing that it may not do.
 nothing_refused() {
 	guest_check "nothing was refused to hvctl" sh -c "! grep -q refused $guest_out.err"

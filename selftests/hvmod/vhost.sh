@@ -20,7 +20,9 @@ echo "guest: sent: $(md5sum </noise)"
 /stream send vsock 2 5003 </noise
 /stream receive vsock 2 5004 | md5sum | sed 's/^/guest: by vsock: /'
 echo "guest: rng: $(cat /sys/class/misc/hw_random/rng_current)"
-echo "guest: random: $(dd if=/dev/hwrng bs=512 count=4 2>/dev/null | wc -c)"
+for n in 1 2; do dd if=/dev/hwrng of=/random$n bs=512 count=4 2>/dev/null; done
+echo "guest: random: $(cat /random1 /random2 | wc -c) $(gzip -c /random1 | wc -c)"
+cmp -s /random1 /random2 || echo "guest: random numbers: differ"
 echo "said on hvc0" >/dev/hvc0
 sleep 1
 END
@@ -43,12 +45,16 @@ guest_check "bytes from the root arrive" [ "$(says received)" = "$noise" ]
 guest_check "bytes to the root arrive" [ "$(md5sum </tmp/by-net)" = "$noise" ]
 guest_check "bytes to the root by vsock arrive" [ "$(md5sum </tmp/by-vsock)" = "$noise" ]
 guest_check "bytes from the root by vsock arrive" [ "$(says 'by vsock')" = "$noise" ]
-guest_check "it has a source of random numbers" [ "$(says random)" = 2048 ]
+guest_check "it has a source of random numbers" [ "$(says rng)" = virtio_rng.0 ]
+guest_check "of which it reads as many as it likes" [ "$(says random | cut -d ' ' -f 1)" = 4096 ]
+guest_check "never the same" [ "$(says 'random numbers')" = differ ]
+guest_check "nor any that gzip makes fewer" [ "$(says random | cut -d ' ' -f 2)" -ge 2048 ]
 guest_check "and a second console" grep -q "said on hvc0" /tmp/hvc0
 vhost_alone() {
 	grep -E 'INFO (net|vsock)' $guest_out.err >/tmp/queues && ! grep -v 'queue .: 0 doorbells (0 by intercept), 0 chains' /tmp/queues
 }
 guest_check "no doorbell of network or vsock came to hvctl" vhost_alone
+guest_check "the counters count: those of the random numbers" [ "$(of_queue rng 0 chains)" -gt 0 ]
 check "they went through the kernel's vhost" [ "$(cat /sys/class/net/tap9/statistics/rx_bytes)" -gt 1048576 ]
 nothing_refused
 grep queue $guest_out.err | sed 's/^/# /'
