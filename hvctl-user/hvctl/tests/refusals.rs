@@ -90,6 +90,36 @@ fn more_memory_than_the_machine_has() {
 }
 
 #[test]
+fn a_run_that_is_not_there() {
+    for (command, status) in [("stop", 2), ("balloon", 1), ("devices", 1)] {
+        refused(
+            &[command, "nobody-is-called-that"],
+            status,
+            &["no run of the name nobody-is-called-that", "--name"],
+        );
+    }
+}
+
+#[test]
+fn devices_are_looked_at_before_the_hypervisor_is() {
+    let kernel = kernel();
+    let kernel = kernel.path().to_str().unwrap();
+    for (option, words) in [
+        ("--disk=path=/nonexistent/disk", "/nonexistent/disk"),
+        ("--disk=path=/dev/null", "neither a file nor a block device"),
+        ("--net=tap=a:b", "is no name"),
+        ("--net=bridge=no-such-br", "no network interface no-such-br"),
+        (
+            "--share=dir=/nonexistent,tag=a",
+            "cannot share /nonexistent",
+        ),
+        ("--virtio-console=file:/nonexistent/x", "/nonexistent/x"),
+    ] {
+        refused(&["run", "--kernel", kernel, option], 2, &[words]);
+    }
+}
+
+#[test]
 fn a_machine_without_hvmod() {
     if ["/dev/hvmod", "/dev/mshv"]
         .iter()
