@@ -98,8 +98,6 @@ const COMMON: &[libc::c_long] = &[
     libc::SYS_getrandom,
     libc::SYS_gettid,
     libc::SYS_madvise,
-    libc::SYS_mmap,
-    libc::SYS_mprotect,
     libc::SYS_mremap,
     libc::SYS_munmap,
     libc::SYS_nanosleep,
@@ -117,7 +115,6 @@ const COMMON: &[libc::c_long] = &[
     libc::SYS_seccomp,
     libc::SYS_set_robust_list,
     libc::SYS_sigaltstack,
-    libc::SYS_tgkill,
     libc::SYS_write,
     libc::SYS_writev,
 ];
@@ -125,11 +122,15 @@ const COMMON: &[libc::c_long] = &[
 /// Threads that start others.
 const THREADS: &[libc::c_long] = &[libc::SYS_clone, libc::SYS_clone3];
 
-/// Queues and what is behind them.
-const QUEUES: &[libc::c_long] = &[
+/// Waiting for many things.
+const EVENTS: &[libc::c_long] = &[
     libc::SYS_epoll_ctl,
     libc::SYS_epoll_pwait,
     libc::SYS_epoll_wait,
+];
+
+/// What is behind queues.
+const STORAGE: &[libc::c_long] = &[
     libc::SYS_fallocate,
     libc::SYS_fdatasync,
     libc::SYS_io_uring_enter,
@@ -175,6 +176,20 @@ fn call(number: u64) -> Result<SeccompRule, seccompiler::BackendError> {
     SeccompRule::new(vec![condition])
 }
 
+/// Memory, but none with instructions.
+fn not_executable() -> Result<SeccompRule, seccompiler::BackendError> {
+    let operator = SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64);
+    let condition = SeccompCondition::new(2, SeccompCmpArgLen::Dword, operator, 0)?;
+    SeccompRule::new(vec![condition])
+}
+
+/// A signal to one of our threads.
+fn to_ourselves() -> Result<SeccompRule, seccompiler::BackendError> {
+    let (length, process) = (SeccompCmpArgLen::Dword, std::process::id());
+    let condition = SeccompCondition::new(0, length, SeccompCmpOp::Eq, process.into())?;
+    SeccompRule::new(vec![condition])
+}
+
 const MSHV: u8 = 0xb8;
 const VHOST: u8 = 0xaf;
 
@@ -195,7 +210,6 @@ fn ioctls(kind: Thread) -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
         // What it typed may be an interrupt of COM1; the end stops vhost, and asks for a reason.
         .chain([family(MSHV), family(VHOST), family(hvmod_ioctls::CALL_TYPE)])
         .collect(),
-        // The threads of devices that it starts are confined as it is, and more.
         Thread::Processor => [family(MSHV), family(VHOST), call(libc::TUNSETOFFLOAD)]
             .into_iter()
             .chain(ioctls_of_devices())
@@ -211,16 +225,21 @@ fn ioctls_of_devices() -> [Result<SeccompRule, seccompiler::BackendError>; 2] {
 
 fn filter(kind: Thread) -> Result<BpfProgram, seccompiler::Error> {
     let lists: &[&[libc::c_long]] = match kind {
-        Thread::Main => &[COMMON, QUEUES, VHOST_USER, CHILDREN],
+        Thread::Main => &[COMMON, VHOST_USER, CHILDREN],
         Thread::Control => &[COMMON, THREADS, SOCKETS],
-        Thread::Processor => &[COMMON, THREADS, QUEUES, ACTIVATION, VHOST_USER],
-        Thread::Device => &[COMMON, QUEUES],
+        // The threads of devices that it starts are confined as it is, and more.
+        Thread::Processor => &[COMMON, THREADS, EVENTS, STORAGE, ACTIVATION, VHOST_USER],
+        Thread::Device => &[COMMON, EVENTS, STORAGE],
     };
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = lists
         .iter()
         .flat_map(|list| list.iter().map(|number| (*number, Vec::new())))
         .collect();
     rules.insert(libc::SYS_ioctl, ioctls(kind)?);
+    for call in [libc::SYS_mmap, libc::SYS_mprotect] {
+        rules.insert(call, vec![not_executable()?]);
+    }
+    rules.insert(libc::SYS_tgkill, vec![to_ourselves()?]);
     let filter = SeccompFilter::new(
         rules,
         SeccompAction::Trap,

@@ -8,6 +8,7 @@ use crate::device::virtio::block::Block;
 use crate::device::virtio::block::disk::{Disk, Options};
 use crate::device::virtio::entropy::Entropy;
 use std::process::Command;
+use vmm_sys_util::signal::SIGRTMIN;
 
 /// Runs the ignored test `name` of this file; what it says.
 fn alone(name: &str) -> String {
@@ -32,9 +33,16 @@ fn devices_work_in_confinement() {
 #[test]
 fn what_is_not_needed_is_refused_and_told() {
     let said = alone("inside_what_is_not_needed_is_refused");
-    let number = libc::SYS_socket;
-    let told = format!("refused to itself system call   {number}");
-    assert_eq!(said.matches(&told).count(), 1, "{said}");
+    for number in [
+        libc::SYS_socket,
+        libc::SYS_mmap,
+        libc::SYS_mprotect,
+        libc::SYS_tgkill,
+        libc::SYS_ioctl,
+    ] {
+        let told = format!("refused to itself system call {number:>4}");
+        assert_eq!(said.matches(&told).count(), 1, "{told}: {said}");
+    }
 }
 
 #[test]
@@ -45,7 +53,7 @@ fn inside_devices_work() {
     let disk = Disk::open(image.path(), &Options::default()).unwrap();
     process().unwrap();
     std::thread::scope(|scope| {
-        scope.spawn(|| {
+        let processor = scope.spawn(|| {
             thread(Thread::Processor);
             // A write of 512 bytes to sector 2, then a flush.
             let mut block = Block::new(disk, "", 1);
@@ -72,6 +80,24 @@ fn inside_devices_work() {
             kick.write(1).unwrap();
             driver.wait_used();
             entropy.reset();
+            // One that its guest leaves running.
+            driver = Driver::new(16);
+            let (activation, _) = driver.activation(1 << 9, 0, 1);
+            block.activate(activation).unwrap();
+            block
+        });
+        let mut block = processor.join().unwrap();
+        scope.spawn(move || {
+            thread(Thread::Main);
+            extern "C" fn nothing(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
+            register_signal_handler(SIGRTMIN(), nothing).unwrap();
+            // As a run ends: the processors' threads are told, then the devices are stopped.
+            // SAFETY: the signal has a handler, which does nothing.
+            assert_eq!(
+                unsafe { libc::pthread_kill(libc::pthread_self(), SIGRTMIN()) },
+                0
+            );
+            block.reset();
         });
     });
 }
@@ -91,6 +117,23 @@ fn inside_what_is_not_needed_is_refused() {
             for _ in 0..3 {
                 let socket = std::net::UdpSocket::bind("127.0.0.1:0").map(drop);
                 assert_eq!(kind(socket), io::ErrorKind::PermissionDenied);
+                for execute in [0, libc::PROT_EXEC] {
+                    let access = libc::PROT_READ | execute;
+                    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+                    // SAFETY: a new mapping, where the kernel likes.
+                    let made =
+                        unsafe { libc::mmap(std::ptr::null_mut(), 4096, access, flags, -1, 0) };
+                    assert_eq!(made == libc::MAP_FAILED, execute != 0);
+                    if made != libc::MAP_FAILED {
+                        // SAFETY: of the mapping just made, which nobody uses.
+                        let changed = unsafe { libc::mprotect(made, 4096, libc::PROT_EXEC) };
+                        assert_eq!(changed, -1);
+                    }
+                }
+                // SAFETY: no signal is sent, only asked whether it could be.
+                assert_eq!(unsafe { libc::syscall(libc::SYS_tgkill, 1, 1, 0) }, -1);
+                // SAFETY: the call reads no memory; it is refused before it is one.
+                assert_eq!(unsafe { libc::ioctl(0, libc::TIOCSTI, 0) }, -1);
             }
         });
     });
