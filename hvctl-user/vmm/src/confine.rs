@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use caps::CapSet;
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr,
-    RulesetCreatedAttr,
+    RulesetCreatedAttr, RulesetStatus,
 };
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -50,13 +50,19 @@ pub fn process() -> io::Result<()> {
     few_arenas();
     // As much of it as this kernel knows.
     let abi = ABI::V6;
-    Ruleset::default()
+    let restricted = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(abi))
         .and_then(|rules| rules.handle_access(AccessNet::from_all(abi)))
         .and_then(|rules| rules.create())
         .and_then(|rules| rules.no_new_privs(true).restrict_self())
         .map_err(io::Error::other)?;
+    if restricted.ruleset == RulesetStatus::NotEnforced {
+        tracing::warn!(
+            "this kernel has no Landlock, or it is off (lsm=): hvctl keeps its access to files; \
+             --unconfined says that this is meant"
+        );
+    }
     register_signal_handler(libc::SIGSYS, refused).map_err(io::Error::from)?;
     ON.store(true, Ordering::Release);
     Ok(())
