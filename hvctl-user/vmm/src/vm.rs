@@ -62,7 +62,7 @@ pub struct Host {
 pub enum StartError {
     #[error(transparent)]
     TooMany(#[from] BusFull),
-    #[error("{0}: {1}")]
+    #[error("{0}")]
     Device(String, #[source] io::Error),
     #[error(transparent)]
     Boot(#[from] boot::Error),
