@@ -36,17 +36,29 @@ echo "guest: queues: \$(ls /sys/block/vda/mq | wc -l)"
 grep -E 'virtio.-req' /proc/interrupts | sed 's/^/guest: irq: /'
 END
 make_initrd /tmp/script virtio_blk -- disk_work
+# Flushes that the device completed.
+flushes() {
+	awk '{ print $16 }' /sys/block/${loop##*/}/stat
+}
+flushed=$(flushes)
 run_guest --disk path=/tmp/file,direct --disk "path=$loop" --disk path=/dev/ram0 \
 	--disk "path=$bad" --disk path=/tmp/small/full
 guest_check "the guest powers off" [ $status -eq 0 ]
 guest_check "a file, past the page cache: $operations operations" [ "$(says vda)" = verified ]
 guest_check "a loop device: $operations operations" [ "$(says vdb)" = verified ]
+check "whose flushes are the device's" [ "$(flushes)" -gt "$flushed" ]
 guest_check "a RAM disk: $operations operations" [ "$(says vdc)" = verified ]
 guest_check "bad sectors: those before read well" [ "$(says good)" = 4096 ]
 guest_check "bad sectors: they are I/O errors" grep -q "guest: bad:.*Input/output error" $guest_out
 guest_check "bad sectors: those behind read well" [ "$(says behind)" = 4096 ]
 guest_check "a full disk is an I/O error" grep -q "guest: full:.*Input/output error" $guest_out
 guest_check "hvctl says why" grep -q "an I/O error for the guest: No space left" $guest_out.err
+# Many requests are on their way at once: not each needs a doorbell or an interrupt.
+for disk in 0 1 2; do
+	chains=$(of_queue "disk $disk" 0 chains)
+	guest_check "disk $disk: one doorbell for several requests" [ "$(of_queue "disk $disk" 0 doorbells)" -lt "$chains" ]
+	guest_check "disk $disk: interrupts that its driver did not want were not sent" [ "$(of_queue "disk $disk" 0 suppressed)" -gt 0 ]
+done
 nothing_refused
 grep queue $guest_out.err | sed 's/^/# /'
 
