@@ -50,6 +50,7 @@ shared() {
 }
 
 start_guest --name fat --balloon --disk path=/tmp/disk
+check "hvctl is confined, all threads of it" confined
 before=$(free_kib)
 mapped=$(shared)
 ./hvctl balloon fat 64M >/dev/null
@@ -60,6 +61,19 @@ check "which maps it into the guest no more: $mapped bytes before, $(shared) now
 now=$(free_kib)
 check "and has it free: $before KiB before, $now KiB now" [ $((now - before)) -ge $((got - 8192)) ]
 next 1
+refused "more than the guest has" 1 "192 MiB in all" ./hvctl balloon fat 192M
+refused "more than any guest has" 1 "more than any guest" ./hvctl balloon fat 16384G
+refused "a size that is none" 2 "512M" ./hvctl balloon fat plenty
+refused "a run that is not there" 1 "no run of the name" ./hvctl balloon thin 1M
+guest_check "which changes nothing" balloon_is 65536
+asked() {
+	./hvctl devices fat | sed -n '/^disk 0/,/queue 0/s/.* \([0-9]*\) chains.*/\1/p'
+}
+chains=$(asked)
+usleep 2000000
+check "hvctl devices: the guest goes on to read its disk" [ "$(asked)" -gt "$chains" ]
+check "also as JSON" sh -c './hvctl devices fat --json | grep -q "\"chains\": [1-9]"'
+refused "of a run that is not there" 1 "no run of the name" ./hvctl devices thin
 guest_check "the guest goes on" guest_reaches 'guest: shrunk'
 ./hvctl balloon fat 0M >/dev/null
 guest_check "it gets all of it back" balloon_is 0

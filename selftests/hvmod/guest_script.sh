@@ -64,6 +64,17 @@ without() {
 	done
 }
 
+# confined: whether all threads of hvctl, $pid, have given up what is theirs to give up. Those of the
+# kernel among them run no program.
+confined() {
+	for task in /proc/$pid/task/*; do
+		case $(cat $task/comm) in vhost-* | iou-*) continue ;; esac
+		grep -E '^(Name|Cap(Inh|Prm|Eff|Amb)|NoNewPrivs|Seccomp):' $task/status >/tmp/task
+		awk '/^Cap/ { bad += $2 !~ /^0+$/ } /^NoNewPrivs/ { bad += $2 != 1 } /^Seccomp/ { bad += $2 != 2 }
+			END { exit NR != 7 || bad }' /tmp/task || { cat /tmp/task; return 1; }
+	done
+}
+
 # of_queue DEVICE NUMBER WHAT: how many of them (doorbells, chains, interrupts) a queue had.
 of_queue() {
 	sed -n "s/.*INFO $1.*: queue $2:.* \([0-9]*\) $3.*/\1/p" $guest_out.err
