@@ -10,7 +10,6 @@ place=../guest
 command -v qemu-system-x86_64 >/dev/null || skip_all "no QEMU here: needs the lab's root 'full'"
 # For hvctl's guest, as for the root: Linux mistakes the speed of the emulated machine's clock.
 lab="tsc_early_khz=50000 nowatchdog audit=0 apparmor=0 random.trust_cpu=on quiet"
-for_guest="console=ttyS0 root=/dev/vda rw $lab"
 
 # of qemu|hvctl: whom the next steps are about.
 of() {
@@ -43,25 +42,28 @@ qemu-system-x86_64 -accel mshv -nodefaults -display none -no-reboot -m 512 -smp 
 	-drive file=grub.img,if=none,id=grub,format=raw -device virtio-blk-pci,drive=grub,bootindex=1 \
 	-netdev tap,id=net,ifname=tap9,script=no,downscript=no,vhost=on -device virtio-net-pci,netdev=net \
 	<&6 >>/tmp/debian.qemu 2>/tmp/debian.qemu.err & qemu_pid=$!
-HVCTL_LOG=info ./hvctl run --name debian --kernel $place/vmlinuz --initrd $place/initrd.img --memory 512 \
-	--disk path=/tmp/copy.img,serial=ROOT --cmdline "$for_guest" \
-	<&7 >>/tmp/debian.hvctl 2>/tmp/debian.hvctl.err & hvctl_pid=$!
-
 of qemu
 step "QEMU: SeaBIOS boots GRUB from a disk" until_says "GRUB: starting" 600
 step "QEMU: Debian boots to its login prompt" until_says "login:" 3000
+step "QEMU: root logs in" log_in
+cmdline=$(ask cmdline 'cat /proc/cmdline')
+echo "# kernel $(ask kernel 'uname -r'), $cmdline"
+# systemd's patience: as QEMU's guest was told.
+patience=$(echo "$cmdline" | grep -o 'systemd\.[^ ]*' | tr '\n' ' ')
+HVCTL_LOG=info ./hvctl run --name debian --kernel $place/vmlinuz --initrd $place/initrd.img --memory 512 \
+	--disk path=/tmp/copy.img,serial=ROOT --cmdline "console=ttyS0 root=/dev/vda rw $lab $patience" \
+	<&7 >>/tmp/debian.hvctl 2>/tmp/debian.hvctl.err & hvctl_pid=$!
 of hvctl
 step "hvctl: a copy of the disk boots to its login prompt at the same time" until_says "login:" 3000
 check "both partitions are there, by their processes" \
 	sh -c "./hvctl info | grep -q 'process $qemu_pid' && ./hvctl info | grep -q 'process $hvctl_pid'"
+step "hvctl: root logs in" log_in
 for vmm in qemu hvctl; do
 	of $vmm
-	step "$vmm: root logs in" log_in
 	state=$(ask state "systemctl is-system-running --wait")
 	check "$vmm: systemctl is-system-running: $state" [ "$state" = running ]
 done
 of qemu
-echo "# kernel $(ask kernel 'uname -r'), $(ask cmdline 'cat /proc/cmdline')"
 check "QEMU: two processors" [ "$(ask cpus nproc)" = 2 ]
 check "QEMU: its clock is Hyper-V's" [ "$(ask clock 'cat /sys/devices/system/clocksource/clocksource0/current_clocksource')" = hyperv_clocksource_tsc_page ]
 check "QEMU: root is the virtio disk" [ "$(ask root 'findmnt -no SOURCE /')" = /dev/vda ]
