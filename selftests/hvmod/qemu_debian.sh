@@ -70,7 +70,7 @@ check "QEMU: root is the virtio disk" [ "$(ask root 'findmnt -no SOURCE /')" = /
 check "QEMU: it writes and syncs a file" [ "$(ask written 'echo precious >/root/file; sync; cat /root/file')" = precious ]
 ask network "printf '[Match]\\\\nName=e*\\\\n[Network]\\\\nAddress=192.0.2.2/24\\\\n' >/etc/systemd/network/x.network; systemctl restart systemd-networkd; sleep 5" >/dev/null
 check "QEMU: its network answers to the root" sh -c "ping -c 5 -W 10 192.0.2.2 | grep -q ' [3-5] packets received\| [3-5] received'"
-check "QEMU: through the kernel's vhost" sh -c "cat /proc/[0-9]*/comm | grep -q vhost-$qemu_pid"
+check "QEMU: through the kernel's vhost" sh -c "cat /proc/$qemu_pid/task/*/comm | grep -q '^vhost-'"
 echo "systemctl poweroff" >&3
 step "QEMU: it powers off, and QEMU ends" ended_well $qemu_pid
 of hvctl
