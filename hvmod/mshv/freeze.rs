@@ -46,11 +46,12 @@ impl State {
     }
 
     /// The TSC was `before`, and the program is about to set another. If it is of another time, a
-    /// guest is restored: what its timer waited for has no meaning there, and it fires.
+    /// guest is restored: what its timers waited for has no meaning there, and they fire.
     pub(super) fn move_time(&mut self, before: u64) {
         let moved = self.registers.tsc.wrapping_sub(before) as i64;
         if moved.unsigned_abs() >= hypercall::tsc_khz() * 1000 {
             self.expire_deadline();
+            self.local.synic.move_time();
         }
     }
 

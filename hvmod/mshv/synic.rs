@@ -15,7 +15,7 @@ use crate::tlfs::{
     message::Message,
     pod,
     status::{HvResult, HvStatus},
-    synic::{self, Effect, Register, Synic, Target, SINTS, SLOT_PENDING, SLOT_TYPE},
+    synic::{self, Effect, Notice, Register, Synic, SINTS, SLOT_PENDING, SLOT_TYPE},
     walk::GuestMemory,
     PAGE_SIZE,
 };
@@ -40,6 +40,9 @@ impl Partition {
         value: u64,
     ) -> Result<(), Gp> {
         let local = &mut state.local;
+        if !local.offers(register.feature_to_write(value)) {
+            return Err(Gp);
+        }
         let mut changed = local.synic;
         match changed.write(register, value)? {
             Effect::None => {}
@@ -50,9 +53,9 @@ impl Partition {
         Ok(())
     }
 
-    /// Tells the guest of something new for a source.
-    fn interrupt_for(&self, vp: &Vp, target: Target) -> HvResult {
-        let Some(vector) = target.vector else {
+    /// Tells the guest of something new for a source, or of a timer.
+    fn interrupt_with(&self, vp: &Vp, vector: Option<u8>) -> HvResult {
+        let Some(vector) = vector else {
             return Ok(());
         };
         let destination = u64::from(vp.index());
@@ -88,7 +91,7 @@ impl Partition {
                 .and_then(|()| regions.write(target.slot, &words[..1]))
                 .ok_or(UNUSABLE)?;
         }
-        self.interrupt_for(vp, target)
+        self.interrupt_with(vp, target.vector)
     }
 
     /// HVCALL_POST_MESSAGE_DIRECT.
@@ -126,12 +129,12 @@ impl Partition {
         if before & bit != 0 {
             return Ok(false);
         }
-        self.interrupt_for(vp, target)?;
+        self.interrupt_with(vp, target.vector)?;
         Ok(true)
     }
 
-    /// Delivers the messages of timers that have expired, and sees to it that this is done again
-    /// when the next one does.
+    /// Tells the guest of timers that have expired, and sees to it that this is done again when the
+    /// next one does.
     pub(super) fn run_timers(&self, vp: &Vp, state: &mut State) -> HvResult {
         state.local.look_at_timers = false;
         if !state.local.synic.counts() {
@@ -141,14 +144,20 @@ impl Partition {
         let mut next = None;
         for index in 0..synic::TIMERS {
             let timer = &mut state.local.synic.timers()[index];
-            let (expired, sint) = (timer.expired(now), timer.sint());
+            let (expired, notice) = (timer.expired(now), timer.notice());
             next = next.into_iter().chain(timer.due()).min();
             let Some(expired) = expired else {
                 continue;
             };
-            let message = synic::timer_message(index, expired, now);
-            let synic = state.local.synic;
-            if self.deliver(vp, &synic, sint, &message) != Err(HvStatus::OBJECT_IN_USE) {
+            let told = match notice {
+                Notice::Interrupt(vector) => self.interrupt_with(vp, Some(vector)),
+                Notice::Message(sint) => {
+                    let message = synic::timer_message(index, expired, now);
+                    let synic = state.local.synic;
+                    self.deliver(vp, &synic, sint, &message)
+                }
+            };
+            if told != Err(HvStatus::OBJECT_IN_USE) {
                 state.local.synic.timers()[index].settled();
             }
         }

@@ -89,7 +89,7 @@ pub(super) fn ioctl(partition: &Partition, vp: &Vp, arg: usize, set: bool) -> Re
         (vp_state::SYNTHETIC_TIMERS, true) => {
             let timers = user::read(buffer)?;
             state.local.look_at_timers = true;
-            with_synic(&state).and_then(|()| state.local.synic.set_timers_state(&timers).map(Ok))
+            with_synic(&state).and_then(|()| state.local.set_timers_state(&timers).map(Ok))
         }
         (kind, _) => synic_page(partition, &state, kind, buffer, set),
     };

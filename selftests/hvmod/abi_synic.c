@@ -2,8 +2,9 @@
 /* The synthetic interrupt controller: messages, events, timers, and their state. */
 #include "interface.h"
 
-/* Hypervisor present, its interface, time, SynIC, timers, hypercalls. */
-#define FEATURES	(1 << 0 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 7)
+/* Hypervisor present, its interface, time, SynIC, timers, hypercalls; and direct timers. */
+#define MOST_FEATURES	(1 << 0 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 7)
+#define FEATURES	(MOST_FEATURES | 1 << 22)
 
 #define MESSAGES	0x20000
 #define EVENTS		0x21000
@@ -15,6 +16,8 @@
 #define TIMER_COUNT(n)	(MSR_STIMER0 + 2 * (n) + 1)
 #define TIMER_ENABLED	(1 << 0)
 #define TIMER_PERIODIC	(1 << 1)
+#define TIMER_AUTO	(1 << 3)
+#define TIMER_DIRECT	(1 << 12 | VECTOR << 4)
 #define TIMER_SINT	(SINT << 16)
 
 #define HV_POST_MESSAGE	0xc1
@@ -111,7 +114,8 @@ static void registers(void)
 	tap(!write_msr(&p, MSR_SIMP, 1ull << 40 | 1), "a page where there is no memory: #GP");
 	tap_equal("neither has an effect", msr(&p, MSR_SINT0), 1 << 16);
 	tap(!read_msr(&p, MSR_SINT0 + 16, &value), "a seventeenth source: #GP");
-	tap(!write_msr(&p, TIMER_CONFIG(0), TIMER_ENABLED | 1 << 12), "a timer in direct mode: #GP");
+	tap(!write_msr(&p, TIMER_CONFIG(0), TIMER_ENABLED | 1 << 12 | 8 << 4),
+	    "a direct timer with a vector below 16: #GP");
 	memset(p.memory + MESSAGES, 0x55, PAGE);
 	tap(write_msr(&p, MSR_SIMP, MESSAGES | 1), "a page for messages");
 	tap(p.memory[MESSAGES] == 0 && p.memory[MESSAGES + PAGE - 1] == 0, "is empty");
@@ -234,6 +238,48 @@ static void timers(void)
 	partition_close(&p);
 }
 
+/* Those that are interrupts themselves, as Linux uses them. */
+static void direct_timers(void)
+{
+	const struct hv_assoc timer = { .name = 0xb0000, .value.u64 = TIMER_DIRECT };
+	struct partition p;
+	uint64_t due;
+
+	partition_open_as(&p, MOST_FEATURES);
+	tap(!write_msr(&p, TIMER_CONFIG(0), TIMER_DIRECT), "a direct timer that was not asked for: #GP");
+	tap(try_set_registers(&p, &timer, 1) && errno == EINVAL, "nor can its VMM have one: EINVAL");
+	partition_close(&p);
+
+	begin(&p, keeps, keeps_end);
+	/* No source is told, so none is needed. */
+	write_msr(&p, MSR_SCONTROL, 0);
+	tap(write_msr(&p, TIMER_CONFIG(0), TIMER_ENABLED | TIMER_AUTO | TIMER_DIRECT), "a direct timer");
+	due = msr(&p, MSR_TIME) + 2000000;
+	write_msr(&p, TIMER_COUNT(0), due);
+	tap_equal("waits", msr(&p, TIMER_CONFIG(0)), TIMER_ENABLED | TIMER_AUTO | TIMER_DIRECT);
+	start_long(&p, waits, waits_end);
+	if (run_to(&p, HV_MSG_IO_PORT, "and wakes a VP that halted"))
+		tap_equal("by its interrupt", *guest_u64(&p, RESULTS), 1);
+	tap(msr(&p, MSR_TIME) >= due, "not before its time");
+	tap_equal("once", msr(&p, TIMER_CONFIG(0)), TIMER_AUTO | TIMER_DIRECT);
+	tap_equal("with no message", *guest_u64(&p, SLOT), 0);
+	set(&p, HV_TSC, 1ull << 42);
+	due = msr(&p, MSR_TIME) + 50000000;
+	write_msr(&p, TIMER_COUNT(0), due);
+	set(&p, HV_TSC, get(&p, HV_TSC) - (1ull << 40));
+	start_long(&p, waits, waits_end);
+	run_to(&p, HV_MSG_IO_PORT, "time set hours back: it does not wait for them");
+	tap(msr(&p, MSR_TIME) < due, "but comes early");
+	write_msr(&p, TIMER_COUNT(0), 10000);
+	write_msr(&p, TIMER_CONFIG(0), TIMER_ENABLED | TIMER_PERIODIC | TIMER_DIRECT);
+	*guest_u64(&p, RESULTS) = 0;
+	start_long(&p, busy, busy_end);
+	memcpy(p.memory + CODE + 0x900, keeps, keeps_end - keeps);
+	if (run_to(&p, HV_MSG_IO_PORT, "a periodic one interrupts a VP that runs"))
+		tap(*guest_u64(&p, RESULTS) >= 3, "again and again");
+	partition_close(&p);
+}
+
 static int state(struct partition *p, bool set_it, uint8_t type, void *page)
 {
 	struct mshv_get_set_vp_state args = { .type = type, .buf_sz = PAGE, .buf_ptr = (uintptr_t)page };
@@ -289,6 +335,7 @@ int main(void)
 	messages();
 	events();
 	timers();
+	direct_timers();
 	states();
 	return tap_finish();
 }

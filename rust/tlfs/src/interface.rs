@@ -21,6 +21,8 @@ pub mod feature {
     pub const REFERENCE_TSC: u64 = 1 << 9;
     pub const GUEST_IDLE: u64 = 1 << 10;
     pub const FREQUENCIES: u64 = 1 << 11;
+    /// Timers that are interrupts themselves.
+    pub const DIRECT_TIMERS: u64 = 1 << 22;
     pub const FLUSH: u64 = 1 << 25;
     pub const CLUSTER_IPI: u64 = 1 << 26;
 }
@@ -38,6 +40,7 @@ pub const ASSIGNABLE: u64 = {
         | REFERENCE_TSC
         | GUEST_IDLE
         | FREQUENCIES
+        | DIRECT_TIMERS
         | FLUSH
         | CLUSTER_IPI
 };
@@ -75,9 +78,10 @@ const PRIVILEGES: [(u64, u32); 8] = [
 ];
 
 /// The same: EDX.
-const MISCELLANEOUS: [(u64, u32); 2] = [
+const MISCELLANEOUS: [(u64, u32); 3] = [
     (feature::GUEST_IDLE, 1 << 5),
     (feature::FREQUENCIES, 1 << 8),
+    (feature::DIRECT_TIMERS, 1 << 19),
 ];
 
 /// The same, for leaf 0x40000004 EAX: what a guest does best to use, and not to use auto-EOI.
@@ -221,14 +225,22 @@ fn exists(features: u64, index: u32) -> bool {
 }
 
 /// Which features a guest finds, of those that its VMM asked for: with no HV1, none; with no SynIC,
-/// no timers.
+/// no timers, and with no timers, no direct ones.
 pub fn offered(features: u64) -> u64 {
     const BOTH: u64 = feature::HYPERVISOR_PRESENT | feature::HV1;
-    match (features & BOTH == BOTH, features & feature::SYNIC != 0) {
-        (false, _) => 0,
-        (true, true) => features & ASSIGNABLE,
-        (true, false) => features & ASSIGNABLE & !feature::TIMERS,
+    if features & BOTH != BOTH {
+        return 0;
     }
+    let mut offered = features & ASSIGNABLE;
+    for (without, none) in [
+        (feature::SYNIC, feature::TIMERS),
+        (feature::TIMERS, feature::DIRECT_TIMERS),
+    ] {
+        if offered & without == 0 {
+            offered &= !none;
+        }
+    }
+    offered
 }
 
 /// Puts the interface into what CPUID says. `vps` is the number of VPs that a partition can have.

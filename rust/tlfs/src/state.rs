@@ -53,6 +53,11 @@ impl LocalRegisters {
     pub fn offers(&self, feature: u64) -> bool {
         interface::offered(self.features) & feature != 0
     }
+
+    /// Takes over state of synthetic timers that was saved.
+    pub fn set_timers_state(&mut self, state: &synic::TimersState) -> HvResult {
+        self.synic.set_timers_state(self.features, state)
+    }
 }
 
 /// The state of a VP, as far as it was loaded.
@@ -346,6 +351,9 @@ impl View<'_> {
         }
         if register == synic::Register::Version && value == local.synic.read(register) {
             return Ok(());
+        }
+        if !local.offers(register.feature_to_write(value)) {
+            return Err(HvStatus::INVALID_REGISTER_VALUE);
         }
         match local.synic.write(register, value) {
             Ok(effect) => local.look_at_timers |= effect == Effect::Timers,

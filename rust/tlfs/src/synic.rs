@@ -4,10 +4,10 @@
 //!
 //! Sixteen sources, each with a slot for a message, 2048 flags for events, and the interrupt that
 //! tells the guest of either. What interrupts a guest without the guest's EOI (auto-EOI) is not
-//! here, nor timers that are interrupts themselves.
+//! here.
 
 use super::hvabi;
-use super::interface::{feature, Gp};
+use super::interface::{self, feature, Gp};
 use super::message::{message_type, Message};
 use super::pod::{self, pod_struct};
 use super::register::name;
@@ -53,10 +53,14 @@ mod config {
     pub const PERIODIC: u64 = 1 << 1;
     /// Writing the count enables the timer.
     pub const AUTO_ENABLE: u64 = 1 << 3;
+    pub const VECTOR_SHIFT: u32 = 4;
+    pub const VECTOR: u64 = 0xff << VECTOR_SHIFT;
+    /// The timer is an interrupt itself, and tells no source.
+    pub const DIRECT: u64 = 1 << 12;
     pub const SINT_SHIFT: u32 = 16;
     pub const SINT: u64 = 0xf << SINT_SHIFT;
-    /// Lazy ones are as punctual as others. Not here: direct mode, bit 12.
-    pub const VALID: u64 = ENABLE | PERIODIC | 1 << 2 | AUTO_ENABLE | 0xff << 4 | SINT;
+    /// Lazy ones are as punctual as others.
+    pub const VALID: u64 = ENABLE | PERIODIC | 1 << 2 | AUTO_ENABLE | VECTOR | DIRECT | SINT;
 }
 
 /// A register of the controller, by whatever number it was found.
@@ -112,6 +116,14 @@ impl Register {
             _ => feature::SYNIC,
         }
     }
+
+    /// The synthetic feature that writing `value` takes.
+    pub fn feature_to_write(self, value: u64) -> u64 {
+        match self {
+            Register::TimerConfig(_) if value & config::DIRECT != 0 => feature::DIRECT_TIMERS,
+            _ => self.feature(),
+        }
+    }
 }
 
 /// What a write asks for besides.
@@ -131,6 +143,15 @@ pub struct Target {
     pub slot: u64,
     /// The interrupt that tells of it.
     pub vector: Option<u8>,
+}
+
+/// How a timer tells that it expired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// By a message for this source.
+    Message(usize),
+    /// By an interrupt with this vector.
+    Interrupt(u8),
 }
 
 /// The controller of a VP.
@@ -243,6 +264,14 @@ impl Synic {
         &mut self.timers
     }
 
+    /// The guest is of another time now, and what its timers waited for has no meaning there: they
+    /// expire, and periods begin anew.
+    pub fn move_time(&mut self) {
+        for timer in &mut self.timers {
+            timer.move_time();
+        }
+    }
+
     /// Whether a timer is to be looked at, now or later.
     pub fn counts(&self) -> bool {
         self.timers
@@ -258,10 +287,15 @@ impl Synic {
         }
     }
 
-    /// Takes over state that was saved.
-    pub fn set_timers_state(&mut self, state: &TimersState) -> HvResult {
+    /// Takes over state that was saved, in a partition with these features.
+    pub fn set_timers_state(&mut self, features: u64, state: &TimersState) -> HvResult {
         let mut timers = [Timer::default(); TIMERS];
         for (timer, state) in timers.iter_mut().zip(&state.timers) {
+            if state.config & config::DIRECT != 0
+                && interface::offered(features) & feature::DIRECT_TIMERS == 0
+            {
+                return Err(HvStatus::INVALID_PARAMETER);
+            }
             *timer = Timer::from_state(state).map_err(|Gp| HvStatus::INVALID_PARAMETER)?;
         }
         self.timers = timers;
@@ -285,23 +319,28 @@ pub struct Timer {
 
 impl Timer {
     fn set_config(&mut self, value: u64) -> Result<(), Gp> {
-        if value & !config::VALID != 0 {
+        let vector = (value & config::VECTOR) >> config::VECTOR_SHIFT;
+        if value & !config::VALID != 0 || value & config::DIRECT != 0 && vector < 16 {
             return Err(Gp);
         }
         self.config = value;
-        // Source 0 is the hypervisor's own.
-        if value & config::SINT == 0 {
+        if !self.is_heard() {
             self.config &= !config::ENABLE;
         }
         self.restart();
         Ok(())
     }
 
+    /// Whether it tells anybody: source 0 is the hypervisor's own.
+    fn is_heard(&self) -> bool {
+        self.config & (config::DIRECT | config::SINT) != 0
+    }
+
     fn set_count(&mut self, value: u64) {
         self.count = value;
         if value == 0 {
             self.config &= !config::ENABLE;
-        } else if self.config & config::AUTO_ENABLE != 0 && self.config & config::SINT != 0 {
+        } else if self.config & config::AUTO_ENABLE != 0 && self.is_heard() {
             self.config |= config::ENABLE;
         }
         self.restart();
@@ -313,9 +352,21 @@ impl Timer {
         self.undelivered = None;
     }
 
-    /// The source that is told.
-    pub fn sint(&self) -> usize {
-        ((self.config & config::SINT) >> config::SINT_SHIFT) as usize
+    fn move_time(&mut self) {
+        let periodic = self.config & config::PERIODIC != 0;
+        if self.config & config::ENABLE != 0 && self.count != 0 {
+            self.stale = periodic;
+            self.due = (!periodic).then_some(0);
+        }
+    }
+
+    /// How it tells that it expired.
+    pub fn notice(&self) -> Notice {
+        if self.config & config::DIRECT != 0 {
+            Notice::Interrupt(((self.config & config::VECTOR) >> config::VECTOR_SHIFT) as u8)
+        } else {
+            Notice::Message(((self.config & config::SINT) >> config::SINT_SHIFT) as usize)
+        }
     }
 
     /// When it expires next, as far as [`expired`](Self::expired) knows.
@@ -323,7 +374,7 @@ impl Timer {
         self.due
     }
 
-    /// If it expired by `now`, and its message was not delivered yet: when it did.
+    /// If it expired by `now`, and that was not told yet: when it did.
     pub fn expired(&mut self, now: u64) -> Option<u64> {
         let periodic = self.config & config::PERIODIC != 0;
         if core::mem::take(&mut self.stale) && self.config & config::ENABLE != 0 && self.count != 0
@@ -348,7 +399,7 @@ impl Timer {
         self.undelivered
     }
 
-    /// Its message was delivered, or can not be.
+    /// That it expired was told, or can not be.
     pub fn settled(&mut self) {
         self.undelivered = None;
     }

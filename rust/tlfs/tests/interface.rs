@@ -43,13 +43,21 @@ fn nothing_is_announced_that_was_not_asked_for() {
 fn what_is_asked_for_and_not_there_is_not_announced() {
     assert_eq!(leaf(u64::MAX, 0x4000_0003), leaf(ALL, 0x4000_0003));
     // Reference counter, SynIC, timers, hypercalls, VP index, reference TSC, guest idle, frequencies.
-    assert_eq!(leaf(ALL, 0x4000_0003), [0xe6e, 0, 0, 1 << 5 | 1 << 8]);
+    // And direct timers.
+    assert_eq!(
+        leaf(ALL, 0x4000_0003),
+        [0xe6e, 0, 0, 1 << 5 | 1 << 8 | 1 << 19]
+    );
     assert_eq!(
         leaf(ALL, 0x4000_0004),
         [1 << 2 | 1 << 5 | 1 << 9 | 1 << 10, u32::MAX, 0, 0]
     );
     // Timers have nowhere to tell without the SynIC.
-    assert_eq!(leaf(ALL & !feature::SYNIC, 0x4000_0003)[0], 0xe62);
+    for without in [feature::SYNIC, feature::SYNIC | feature::TIMERS] {
+        let [eax, .., edx] = leaf(ALL & !without, 0x4000_0003);
+        assert_eq!((eax, edx & 1 << 19), (0xe62, 0));
+    }
+    assert_eq!(leaf(ALL & !feature::TIMERS, 0x4000_0003)[3] & 1 << 19, 0);
     for index in [
         0x4000_0003,
         0x4000_0010,

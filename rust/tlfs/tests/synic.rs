@@ -3,7 +3,7 @@
 //! The synthetic interrupt controller and its timers.
 
 use proptest::prelude::*;
-use tlfs::interface::{feature, Gp};
+use tlfs::interface::{feature, Gp, ASSIGNABLE};
 use tlfs::message::message_type;
 use tlfs::register::name;
 use tlfs::status::HvStatus;
@@ -12,6 +12,7 @@ use tlfs::synic::*;
 const ENABLED: u64 = 1;
 const PERIODIC: u64 = 2;
 const AUTO_ENABLE: u64 = 8;
+const DIRECT: u64 = 1 << 12 | 0xed << 4;
 /// The source of the timers.
 const SINT: u64 = 4 << 16;
 
@@ -73,8 +74,8 @@ fn what_cannot_be_written() {
     for value in [0xf, 0x50 | 1 << 17, 0x50 | 1 << 19, 0x50 | 1 << 20] {
         assert_eq!(synic.write(Register::Sint(4), value), Err(Gp));
     }
-    // Direct mode, and bits that do not exist.
-    for value in [1 << 12, 1 << 13, 1 << 20, 1 << 63] {
+    // Direct mode with no vector, and bits that do not exist.
+    for value in [1 << 12 | 0xf << 4, 1 << 13, 1 << 20, 1 << 63] {
         assert_eq!(synic.write(Register::TimerConfig(0), value), Err(Gp));
     }
     assert_eq!(synic, ready());
@@ -131,7 +132,7 @@ fn once() {
     assert_eq!((timer.expired(1005), timer.due()), (Some(1000), None));
     // Until it is delivered.
     assert_eq!(timer.expired(1006), Some(1000));
-    assert_eq!(timer.sint(), 4);
+    assert_eq!(timer.notice(), Notice::Message(4));
     timer.settled();
     assert_eq!(timer.expired(1007), None);
     assert_eq!(synic.read(Register::TimerConfig(0)), SINT);
@@ -154,6 +155,72 @@ fn enabled_by_its_count() {
     // Source 0 tells nothing of timers.
     synic.write(Register::TimerConfig(1), ENABLED).unwrap();
     assert_eq!(synic.read(Register::TimerConfig(1)), 0);
+}
+
+#[test]
+fn direct() {
+    let mut synic = ready();
+    // With no source.
+    synic
+        .write(Register::TimerConfig(0), ENABLED | AUTO_ENABLE | DIRECT)
+        .unwrap();
+    synic.write(Register::TimerCount(0), 1000).unwrap();
+    let timer = &mut synic.timers()[0];
+    assert_eq!(timer.notice(), Notice::Interrupt(0xed));
+    assert_eq!((timer.expired(999), timer.due()), (None, Some(1000)));
+    assert_eq!(timer.expired(1000), Some(1000));
+    timer.settled();
+    assert_eq!(
+        synic.read(Register::TimerConfig(0)),
+        AUTO_ENABLE | DIRECT,
+        "once"
+    );
+    synic.write(Register::TimerCount(0), 2000).unwrap();
+    assert_eq!(synic.timers()[0].expired(2000), Some(2000), "and again");
+}
+
+#[test]
+fn another_time() {
+    let mut synic = ready();
+    for (timer, config, count) in [
+        (0, ENABLED | SINT, 1 << 60),
+        (1, ENABLED | PERIODIC | SINT, 1000),
+        (2, SINT, 7000),
+    ] {
+        let write = |synic: &mut Synic, register, value| synic.write(register, value).unwrap();
+        write(&mut synic, Register::TimerConfig(timer), config);
+        write(&mut synic, Register::TimerCount(timer), count);
+        assert_eq!(synic.timers()[timer].expired(1 << 50), None);
+    }
+    synic.move_time();
+    let timers = synic.timers();
+    assert_eq!(timers[0].expired(5000), Some(0), "what waited expires");
+    assert_eq!(
+        (timers[1].expired(5000), timers[1].due()),
+        (None, Some(6000)),
+        "a period begins"
+    );
+    assert_eq!(timers[2].expired(8000), None, "it was off");
+}
+
+#[test]
+fn direct_ones_are_a_feature() {
+    let config = Register::TimerConfig(3);
+    assert_eq!(config.feature_to_write(SINT | ENABLED), feature::TIMERS);
+    assert_eq!(config.feature_to_write(DIRECT), feature::DIRECT_TIMERS);
+    let count = Register::TimerCount(3);
+    assert_eq!(count.feature_to_write(DIRECT), feature::TIMERS);
+    let mut state = Synic::default().timers_state();
+    state.timers[3].config = DIRECT | ENABLED;
+    let mut synic = ready();
+    let without = ASSIGNABLE & !feature::DIRECT_TIMERS;
+    assert_eq!(
+        synic.set_timers_state(without, &state),
+        Err(HvStatus::INVALID_PARAMETER)
+    );
+    assert_eq!(synic, ready());
+    synic.set_timers_state(ASSIGNABLE, &state).unwrap();
+    assert_eq!(synic.read(config), DIRECT | ENABLED);
 }
 
 proptest! {
@@ -179,7 +246,7 @@ proptest! {
         }
         synic.timers()[2].expired(now);
         let mut other = ready();
-        other.set_timers_state(&synic.timers_state()).unwrap();
+        other.set_timers_state(ASSIGNABLE, &synic.timers_state()).unwrap();
         prop_assert_eq!(other.timers_state(), synic.timers_state());
         prop_assert_eq!(other.timers()[2].expired(later), synic.timers()[2].expired(later));
     }
@@ -188,10 +255,10 @@ proptest! {
 #[test]
 fn state_that_is_none() {
     let mut state = Synic::default().timers_state();
-    state.timers[3].config = 1 << 12;
+    state.timers[3].config = 1 << 13;
     let mut synic = ready();
     assert_eq!(
-        synic.set_timers_state(&state),
+        synic.set_timers_state(ASSIGNABLE, &state),
         Err(HvStatus::INVALID_PARAMETER)
     );
     assert_eq!(synic, ready());
