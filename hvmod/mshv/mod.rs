@@ -76,7 +76,7 @@ use crate::{
     sys::{
         eventfd,
         inject::{self, Step},
-        partitions,
+        partitions, wait,
     },
     tlfs::mshv as uapi,
 };
@@ -95,6 +95,7 @@ impl Service {
         inject::step(Step::Service)?;
         partitions::init();
         eventfd::init()?;
+        wait::init();
         Ok(Self(()))
     }
 }
@@ -102,6 +103,7 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         // Each partition keeps the module loaded, so none is left.
+        wait::exit();
         eventfd::exit();
     }
 }

@@ -33,9 +33,15 @@ enum Next {
 /// Runs the VP until its program must do something, and writes the message of that to `arg`.
 pub(super) fn ioctl(partition: &Partition, vp: &Vp, arg: usize) -> Result<isize> {
     vp.waiter.attach();
+    // Programs stop their threads by a signal. One that came after the last call ended would be lost
+    // to those that look for what they are asked for only when they are told of a signal.
+    if vp.waiter.was_signalled() {
+        return Err(EINTR);
+    }
     let ran = run(partition, vp);
     vp.set_idle(idle::STOPPED);
     run::leave();
+    vp.waiter.leave(matches!(ran, Err(EINTR)));
     let state = ran?;
     vp.publish(&state.message);
     user::write_bytes(arg, state.message.bytes())?;

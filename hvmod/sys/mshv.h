@@ -77,9 +77,13 @@ bool hvmod_user_write(unsigned long to, const void *from, unsigned long size);
 /* wait.c */
 struct hvmod_waiter;
 
+void hvmod_waiters_init(void);
+void hvmod_waiters_exit(void);
 struct hvmod_waiter *hvmod_waiter_new(void);
 void hvmod_waiter_free(struct hvmod_waiter *waiter);
 void hvmod_waiter_attach(struct hvmod_waiter *waiter);
+void hvmod_waiter_leave(struct hvmod_waiter *waiter, bool interrupted);
+bool hvmod_waiter_was_signalled(struct hvmod_waiter *waiter);
 int hvmod_waiter_thread(struct hvmod_waiter *waiter);
 bool hvmod_waiter_yield_to(struct hvmod_waiter *waiter);
 void hvmod_waiter_alarm(struct hvmod_waiter *waiter, u64 ns);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The thread of a VP: while the VP is halted it sleeps until it is woken, or until a
- * time; others that wait for the VP give way to it.
+ * time; others that wait for the VP give way to it. Signals that it handles are noted.
  */
 
 #include <linux/hrtimer.h>
@@ -10,6 +10,9 @@
 #include <linux/sched.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
+#include <linux/spinlock.h>
+#include <linux/string.h>
+#include <linux/tracepoint.h>
 #include <linux/wait.h>
 
 #include "mshv.h"
@@ -21,7 +24,55 @@ struct hvmod_waiter {
 	struct pid *thread;
 	struct hrtimer alarm;
 	bool rang;
+	/* Signals that the thread handled since it last ran the VP. Only it writes this. */
+	int handled;
+	struct list_head others;
 };
+
+/* All waiters, under the lock. */
+static LIST_HEAD(waiters);
+static DEFINE_RAW_SPINLOCK(waiters_lock);
+/* Where the kernel tells of signals that are delivered. */
+static struct tracepoint *delivery;
+
+/* The current thread is about to handle a signal. Interrupts are off. */
+static void on_delivery(void *unused, int number, struct kernel_siginfo *info,
+			struct k_sigaction *action)
+{
+	struct hvmod_waiter *waiter;
+
+	if (action->sa.sa_handler == SIG_DFL || action->sa.sa_handler == SIG_IGN ||
+	    list_empty(&waiters))
+		return;
+	raw_spin_lock(&waiters_lock);
+	list_for_each_entry(waiter, &waiters, others) {
+		if (READ_ONCE(waiter->thread) == task_pid(current))
+			waiter->handled++;
+	}
+	raw_spin_unlock(&waiters_lock);
+}
+
+static void find_delivery(struct tracepoint *point, void *unused)
+{
+	if (!strcmp(point->name, "signal_deliver"))
+		delivery = point;
+}
+
+/* Without tracepoints nothing is noted. */
+void hvmod_waiters_init(void)
+{
+	for_each_kernel_tracepoint(find_delivery, NULL);
+	if (delivery && tracepoint_probe_register(delivery, on_delivery, NULL))
+		delivery = NULL;
+}
+
+void hvmod_waiters_exit(void)
+{
+	if (!delivery)
+		return;
+	tracepoint_probe_unregister(delivery, on_delivery, NULL);
+	tracepoint_synchronize_unregister();
+}
 
 /* The thread returns from the VP that it runs, or from its sleep. */
 static enum hrtimer_restart ring(struct hrtimer *alarm)
@@ -50,12 +101,18 @@ struct hvmod_waiter *hvmod_waiter_new(void)
 	if (waiter) {
 		init_waitqueue_head(&waiter->queue);
 		hrtimer_setup(&waiter->alarm, ring, CLOCK_MONOTONIC, HRTIMER_MODE_REL);
+		raw_spin_lock_irq(&waiters_lock);
+		list_add(&waiter->others, &waiters);
+		raw_spin_unlock_irq(&waiters_lock);
 	}
 	return waiter;
 }
 
 void hvmod_waiter_free(struct hvmod_waiter *waiter)
 {
+	raw_spin_lock_irq(&waiters_lock);
+	list_del(&waiter->others);
+	raw_spin_unlock_irq(&waiters_lock);
 	hrtimer_cancel(&waiter->alarm);
 	put_pid(waiter->thread);
 	kfree(waiter);
@@ -72,7 +129,23 @@ void hvmod_waiter_attach(struct hvmod_waiter *waiter)
 	old = waiter->thread;
 	WRITE_ONCE(waiter->thread, get_pid(task_pid(current)));
 	spin_unlock_irq(&waiter->queue.lock);
+	waiter->handled = 0;
 	put_pid(old);
+}
+
+/* The thread goes to user space; if @interrupted, with the news that it has a signal to handle. */
+void hvmod_waiter_leave(struct hvmod_waiter *waiter, bool interrupted)
+{
+	waiter->handled = interrupted ? -1 : 0;
+}
+
+/* Whether the thread, which did not change, handled a signal that it was not told of. */
+bool hvmod_waiter_was_signalled(struct hvmod_waiter *waiter)
+{
+	bool signalled = waiter->handled > 0;
+
+	waiter->handled = 0;
+	return signalled;
 }
 
 /* Number of that thread as the current one sees it, 0 if it does not. */

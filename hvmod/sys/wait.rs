@@ -12,9 +12,13 @@ struct RawWaiter {
 }
 
 extern "C" {
+    fn hvmod_waiters_init();
+    fn hvmod_waiters_exit();
     fn hvmod_waiter_new() -> *mut RawWaiter;
     fn hvmod_waiter_free(waiter: *mut RawWaiter);
     fn hvmod_waiter_attach(waiter: *mut RawWaiter);
+    fn hvmod_waiter_leave(waiter: *mut RawWaiter, interrupted: bool);
+    fn hvmod_waiter_was_signalled(waiter: *mut RawWaiter) -> bool;
     fn hvmod_waiter_thread(waiter: *mut RawWaiter) -> c_int;
     fn hvmod_waiter_yield_to(waiter: *mut RawWaiter) -> bool;
     fn hvmod_waiter_alarm(waiter: *mut RawWaiter, ns: u64);
@@ -22,6 +26,18 @@ extern "C" {
     fn hvmod_waiter_arm(waiter: *mut RawWaiter);
     fn hvmod_waiter_wake(waiter: *mut RawWaiter);
     fn hvmod_waiter_wait(waiter: *mut RawWaiter, ns: u64) -> c_int;
+}
+
+/// Once, before the first [`Waiter`].
+pub(crate) fn init() {
+    // SAFETY: Called once, when the module is loaded.
+    unsafe { hvmod_waiters_init() };
+}
+
+/// Once, after the last [`Waiter`].
+pub(crate) fn exit() {
+    // SAFETY: Called once, when the module is unloaded.
+    unsafe { hvmod_waiters_exit() };
 }
 
 /// A place where one thread sleeps and others wake it.
@@ -50,6 +66,22 @@ impl Waiter {
     pub(crate) fn attach(&self) {
         // SAFETY: By the invariant.
         unsafe { hvmod_waiter_attach(self.0.as_ptr()) };
+    }
+
+    /// Says that the thread goes to user space: `interrupted` if it is told that it has a signal to
+    /// handle. By the thread that [`attach`](Self::attach)ed.
+    #[inline]
+    pub(crate) fn leave(&self, interrupted: bool) {
+        // SAFETY: By the invariant.
+        unsafe { hvmod_waiter_leave(self.0.as_ptr(), interrupted) };
+    }
+
+    /// Whether the thread handled a signal since [`leave`](Self::leave) that it was not told of. By
+    /// the thread that [`attach`](Self::attach)ed.
+    #[inline]
+    pub(crate) fn was_signalled(&self) -> bool {
+        // SAFETY: By the invariant.
+        unsafe { hvmod_waiter_was_signalled(self.0.as_ptr()) }
     }
 
     /// Number of the thread that [`attach`](Self::attach)ed as the current one sees it, 0 if it does

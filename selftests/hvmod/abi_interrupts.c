@@ -294,6 +294,11 @@ static void signals(void)
 	tap(!assert_interrupt(&p, 0x44, 0), "an interrupt for a busy VP");
 	interrupted(&p, "and once more");
 	tap_equal("the busy VP handled it", *guest_u64(&p, RESULTS), 1);
+	raise(SIGUSR1);
+	tap_equal("a signal that was handled before RUN_VP ends it too: EINTR", run(&p), EINTR);
+	before = *guest_u64(&p, RESULTS + 8);
+	interrupted(&p, "once");
+	tap(*guest_u64(&p, RESULTS + 8) > before, "then the VP runs on");
 	partition_close(&p);
 
 	begin(&p, sleeps_forever, sleeps_forever_end);
