@@ -20,8 +20,6 @@
 #define TIMER_DIRECT	(1 << 12 | VECTOR << 4)
 #define TIMER_SINT	(SINT << 16)
 
-#define HV_POST_MESSAGE	0xc1
-#define HV_SIGNAL_EVENT	0xc0
 #define STATUS_SYNIC	0x18	/* its state does not allow that */
 #define STATUS_IN_USE	0x19	/* the slot has a message */
 
@@ -42,27 +40,10 @@ GUEST_CODE(64, handler,
 	"iretq\n");
 GUEST_CODE(64, keeps, "incq 0x4000\n" "movl $0, 0xb0(%rbp)\n" "iretq\n");
 
-struct post_message {
-	uint64_t partition_id;
-	uint32_t vp_index;
-	uint8_t vtl;
-	uint8_t padding[3];
-	uint32_t sint;
-	struct hv_message message;
-} __attribute__((packed));
-
-struct signal_event {
-	uint64_t partition_id;
-	uint32_t vp_index;
-	uint8_t vtl;
-	uint8_t sint;
-	uint16_t flag;
-};
-
 /* The errno, and in `status` what the hypervisor says. */
 static int post(struct partition *p, uint32_t vp, uint8_t vtl, uint32_t sint, uint8_t content, uint16_t *status)
 {
-	struct post_message in = { .vp_index = vp, .vtl = vtl, .sint = sint };
+	struct hv_post_message in = { .vp_index = vp, .vtl = vtl, .sint = sint };
 	struct mshv_root_hvcall call = {
 		.code = HV_POST_MESSAGE, .in_sz = sizeof(in), .in_ptr = (uintptr_t)&in,
 	};
@@ -79,7 +60,7 @@ static int post(struct partition *p, uint32_t vp, uint8_t vtl, uint32_t sint, ui
 /* 0 or 1: whether the event is new; or -errno. */
 static int signal_flag(struct partition *p, uint8_t sint, uint16_t flag)
 {
-	struct signal_event in = { .sint = sint, .flag = flag };
+	struct hv_signal_event in = { .sint = sint, .flag = flag };
 	uint8_t out[8] = { 0xee };
 
 	return hypercall(p->fd, HV_SIGNAL_EVENT, 0, &in, sizeof(in), out, sizeof(out)) ? -errno : out[0];
@@ -119,15 +100,15 @@ static void registers(void)
 	memset(p.memory + MESSAGES, 0x55, PAGE);
 	tap(write_msr(&p, MSR_SIMP, MESSAGES | 1), "a page for messages");
 	tap(p.memory[MESSAGES] == 0 && p.memory[MESSAGES + PAGE - 1] == 0, "is empty");
-	tap_equal("a VMM reads the register", get(&p, 0xa0013), MESSAGES | 1);
+	tap_equal("a VMM reads the register", get(&p, HV_SIMP), MESSAGES | 1);
 	p.memory[MESSAGES] = 7;
-	set(&p, 0xa0013, EVENTS | 1);
-	set(&p, 0xa0013, MESSAGES | 1);
+	set(&p, HV_SIMP, EVENTS | 1);
+	set(&p, HV_SIMP, MESSAGES | 1);
 	tap_equal("and sets it, with the page as it was", p.memory[MESSAGES], 7);
-	set(&p, 0xa0000 + SINT, VECTOR);
+	set(&p, HV_SINT0 + SINT, VECTOR);
 	tap_equal("it sets a source", msr(&p, MSR_SINT0 + SINT), VECTOR);
-	set(&p, 0xb0002, TIMER_SINT);
-	set(&p, 0xb0003, 1234);
+	set(&p, HV_STIMER0 + 2, TIMER_SINT);
+	set(&p, HV_STIMER0 + 3, 1234);
 	tap(msr(&p, TIMER_CONFIG(1)) == TIMER_SINT && msr(&p, TIMER_COUNT(1)) == 1234, "and a timer");
 	partition_close(&p);
 }

@@ -37,7 +37,7 @@ static void any_hypercall(int fd)
 		HV_GET_PARTITION_PROPERTY, HV_SET_PARTITION_PROPERTY, HV_INSTALL_INTERCEPT,
 		HV_GET_VP_REGISTERS, HV_SET_VP_REGISTERS, HV_TRANSLATE_VIRTUAL_ADDRESS,
 		HV_REGISTER_INTERCEPT_RESULT, HV_ASSERT_VIRTUAL_INTERRUPT, HV_GET_GPA_ACCESS_STATES,
-		HV_GET_VP_CPUID_VALUES, HV_CREATE_PARTITION, 0x56, 0xc0, 0xc1,
+		HV_GET_VP_CPUID_VALUES, HV_CREATE_PARTITION, 0x56, HV_SIGNAL_EVENT, HV_POST_MESSAGE,
 	};
 	uint64_t in[20];
 	int i;
@@ -214,9 +214,11 @@ static void once(void)
 	case 18 ... 19:
 		return some_registers(rarely(2) ? fd : slot->fd, index);
 	case 20:
-		return vp_state(fd);
-	case 21 ... 24:
+		return rarely(2) && (slot->synic || rarely(4)) ? synic_calls(slot, fd, index) : vp_state(fd);
+	case 21 ... 22:
 		return hypercalls(rarely(2) ? fd : slot->fd, index);
+	case 23 ... 24:
+		return change_unit(slot);
 	case 25:
 		return any_hypercall(rarely(2) ? fd : slot->fd);
 	case 26:
@@ -230,6 +232,8 @@ static void once(void)
 	case 30:
 		return rarely(2) ? (void)start_vp(fd, index) : close_one(slot);
 	default:
+		if (rarely(2))
+			return freeze(slot->fd);
 		set_property(slot->fd, rarely(8) ? odd() : HV_PROP_UNIMPLEMENTED_MSR, below(2));
 	}
 }
@@ -299,6 +303,7 @@ static void play(uint64_t seed)
 	/* What the kernel writes past its end must not hit the account. */
 	arena = some_memory(ARENA + GUARD);
 	mprotect(arena + ARENA, GUARD, PROT_NONE);
+	units = mmap(NULL, SLOTS * HVMOD_DISCARD_UNIT, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	constant = some_memory(4096);
 	mprotect(constant, 4096, PROT_READ);
 	edge = (uint8_t *)some_memory(8192) + 4096;

@@ -21,6 +21,7 @@
 #define ROWS(row)								\
 	row(OPEN, "open", 1)							\
 	row(CREATE_PARTITION, "MSHV_CREATE_PARTITION", 1)			\
+	row(CREATE_PARTITION_V2, "MSHV_CREATE_PARTITION with features", 1)	\
 	row(INITIALIZE, "MSHV_INITIALIZE_PARTITION", 1)				\
 	row(CREATE_VP, "MSHV_CREATE_VP", 1)					\
 	row(SET_MEMORY, "MSHV_SET_GUEST_MEMORY map", 1)				\
@@ -37,10 +38,13 @@
 	row(SET_LAPIC, "MSHV_SET_VP_STATE local APIC", 1)			\
 	row(GET_XSAVE, "MSHV_GET_VP_STATE XSAVE", 1)				\
 	row(SET_XSAVE, "MSHV_SET_VP_STATE XSAVE", 1)				\
+	row(GET_SYNIC, "MSHV_GET_VP_STATE SynIC", 1)				\
+	row(SET_SYNIC, "MSHV_SET_VP_STATE SynIC", 1)				\
 	row(ROOT_PROPERTY, "MSHV_ROOT_HVCALL on the device", 1)			\
 	row(GET_PROPERTY, "  GET_PARTITION_PROPERTY", 1)			\
 	row(GET_PROPERTY_EX, "  GET_PARTITION_PROPERTY_EX", 1)			\
 	row(SET_PROPERTY, "  SET_PARTITION_PROPERTY", 1)			\
+	row(FREEZE, "  SET_PARTITION_PROPERTY TIME_FREEZE", 1)			\
 	row(INSTALL, "  INSTALL_INTERCEPT", 1)					\
 	row(GET_REGISTERS, "  GET_VP_REGISTERS", 1)				\
 	row(SET_REGISTERS, "  SET_VP_REGISTERS", 1)				\
@@ -48,6 +52,8 @@
 	row(CPUID_RESULT, "  REGISTER_INTERCEPT_RESULT", 1)			\
 	row(ASSERT, "  ASSERT_VIRTUAL_INTERRUPT", 1)				\
 	row(ACCESS_STATES, "  GET_GPA_PAGES_ACCESS_STATES", 1)			\
+	row(SIGNAL_EVENT, "  SIGNAL_EVENT_DIRECT", 1)				\
+	row(POST_MESSAGE, "  POST_MESSAGE_DIRECT", 1)				\
 	row(CPUID_VALUES, "  GET_VP_CPUID_VALUES", 1)				\
 	row(ANY_HVCALL, "  any number", 0)					\
 	row(CAPS, "HVMOD_GET_CAPS", 1)						\
@@ -57,6 +63,8 @@
 	row(VP_INFO, "HVMOD_GET_VP_INFO", 1)					\
 	row(READ_LOG, "HVMOD_READ_LOG", 1)					\
 	row(PRIVATE, "HVMOD_SET_PRIVATE_MEMORY", 1)				\
+	row(DISCARD, "HVMOD_DISCARD_MEMORY", 1)					\
+	row(RESTORED, "  and the guest touched it", 1)				\
 	row(ANY_IOCTL, "any number, any file", 0)				\
 	row(MMAP, "mmap", 1)							\
 	row(SIGNAL, "eventfd write", 1)						\

@@ -19,14 +19,20 @@
 #define BELLS		4
 #define GSIS		16
 #define BELL_GPA	0xa0000		/* no memory is ever there */
+#define UNIT_GPA	0x200000	/* memory that can be discarded */
+#define MESSAGES	0x4000		/* pages of the SynIC */
+#define FLAGS		0x5000
+#define SINT		4
 
 /* States of a part. */
 enum { FREE, HELD, CHANGING };
 
 struct slot {
 	_Atomic bool busy;		/* is being made anew */
-	_Atomic bool tracked, private;
+	_Atomic bool tracked, private, synic;
 	_Atomic int fd, vps[VPS], events[EVENTS], bell;
+	_Atomic int unit;		/* the memory at UNIT_GPA */
+	_Atomic bool discarded;
 	_Atomic int irq[EVENTS], bells[BELLS], regions[REGIONS];
 };
 
@@ -36,6 +42,14 @@ static _Atomic int device;
 static uint8_t *memory_of(struct slot *slot)
 {
 	return arena + (slot - slots) * (REGIONS * REGION_PAGES * PAGE);
+}
+
+/* Of this process alone, so that nobody else gives it back what was discarded. */
+static uint8_t *units;
+
+static uint8_t *unit_of(struct slot *slot)
+{
+	return units + (slot - slots) * HVMOD_DISCARD_UNIT;
 }
 
 /* Instructions of real mode, most of which are intercepts or faults, or hvcore's business. */
@@ -49,6 +63,8 @@ static void write_code(uint8_t *volatile at, size_t size)
 		{ 2, { 0x0f, 0xa2 } }, { 2, { 0x0f, 0x32 } }, { 2, { 0x0f, 0x30 } },
 		{ 3, { 0x26, 0x89, 0x05 } }, { 3, { 0x26, 0x8b, 0x05 } }, { 3, { 0x26, 0x88, 0x05 } },
 		{ 3, { 0x64, 0x89, 0x05 } }, { 3, { 0x64, 0x8b, 0x05 } },
+		{ 3, { 0x65, 0x89, 0x05 } }, { 3, { 0x65, 0x8b, 0x05 } },
+		{ 4, { 0x66, 0x65, 0x89, 0x05 } }, { 4, { 0x66, 0x65, 0x8b, 0x05 } },
 		{ 4, { 0x66, 0x64, 0x89, 0x05 } }, { 4, { 0x66, 0x64, 0x8b, 0x05 } },
 		{ 2, { 0x89, 0x07 } }, { 2, { 0x8b, 0x07 } }, { 2, { 0xf3, 0x90 } },
 		{ 3, { 0x0f, 0x01, 0xc1 } }, { 2, { 0x0f, 0x08 } }, { 2, { 0x0f, 0x09 } },
@@ -114,13 +130,16 @@ static int set_all(int fd, uint32_t index, const struct hv_assoc *registers, int
 		      sizeof(in.header) + number * sizeof(*registers), NULL, 0);
 }
 
-/* The VP runs from some code on, in real mode; ES reaches the doorbells, FS the local APIC. */
+/*
+ * The VP runs from some code on, in real mode; ES reaches the doorbells, FS the local APIC, GS what
+ * can be discarded.
+ */
 static void start_vp(int fd, uint32_t index)
 {
 	struct hv_assoc registers[] = {
 		SEGMENT(HV_CS, 0, 0, 0xffff, 0x9b), SEGMENT(HV_SS, 0, 0, 0xffff, 0x93),
 		SEGMENT(HV_DS, 0, 0, 0xffff, 0x93), SEGMENT(HV_ES, BELL_GPA, 0xa000, 0xffff, 0x93),
-		SEGMENT(HV_FS, 0xfee00000, 0, 0xffff, 0x93), SEGMENT(HV_GS, 0, 0, 0xffff, 0x93),
+		SEGMENT(HV_FS, 0xfee00000, 0, 0xffff, 0x93), SEGMENT(HV_GS, UNIT_GPA, 0, 0xffff, 0x93),
 		SEGMENT(HV_TR, 0, 0, 0xffff, 0x8b), SEGMENT(HV_LDTR, 0, 0, 0xffff, 0x82),
 		TABLE(HV_IDTR, 0, 0x3ff), TABLE(HV_GDTR, 0, 0xffff),
 		PLAIN(HV_CR0, 0x10), PLAIN(HV_CR3, 0), PLAIN(HV_CR4, 0), PLAIN(HV_EFER, 0),
@@ -129,6 +148,19 @@ static void start_vp(int fd, uint32_t index)
 	};
 
 	set_all(fd, index, registers, sizeof(registers) / sizeof(*registers));
+}
+
+/* With its SynIC on, as far as it has one. */
+static void start_synic(struct slot *slot, int fd, uint32_t index)
+{
+	struct hv_assoc registers[] = {
+		PLAIN(HV_SCONTROL, 1), PLAIN(HV_SIMP, MESSAGES | 1), PLAIN(HV_SIEFP, FLAGS | 1),
+		PLAIN(HV_SINT0 + SINT, 0x20 + below(200)), PLAIN(HV_STIMER0 + 1, below(1 << 20)),
+		PLAIN(HV_STIMER0, 1 | below(2) << 1 | SINT << 16),
+	};
+
+	if (slot->synic)
+		set_all(fd, index, registers, sizeof(registers) / sizeof(*registers));
 }
 
 static void make_partition(struct slot *slot);
@@ -148,6 +180,7 @@ static void make_vp(struct slot *slot, uint32_t index)
 		return;
 	close_file(atomic_exchange(&slot->vps[index], fd));
 	start_vp(fd, index);
+	start_synic(slot, fd, index);
 }
 
 /* Maps a region that is not mapped, or unmaps one. */
@@ -185,6 +218,46 @@ static void change_region(struct slot *slot, int number)
 	atomic_store(&slot->regions[number], (is == HELD) == !result ? FREE : HELD);
 }
 
+/* Whether all of what was discarded and given back is there: only a guest's touch does that. */
+static bool is_restored(uint8_t *unit)
+{
+	static __thread uint8_t there[HVMOD_DISCARD_UNIT / PAGE];
+
+	return !mincore(unit, HVMOD_DISCARD_UNIT, there) && !memchr(there, 0, sizeof(there));
+}
+
+/* Memory that the guest can do without comes, goes for a while, and goes for good. */
+static void change_unit(struct slot *slot)
+{
+	uint8_t *unit = unit_of(slot);
+	struct mshv_user_mem_region region = {
+		.size = HVMOD_DISCARD_UNIT, .guest_pfn = UNIT_GPA / PAGE, .userspace_addr = (uintptr_t)unit,
+		.flags = WRITABLE,
+	};
+	struct hvmod_discard_memory discard = {
+		.guest_pfn = UNIT_GPA / PAGE, .size = HVMOD_DISCARD_UNIT,
+	};
+	int is = atomic_exchange(&slot->unit, CHANGING);
+
+	if (is == CHANGING)
+		return;
+	if (is == FREE) {
+		if (!WITH(SET_MEMORY, slot->fd, MSHV_SET_GUEST_MEMORY, region))
+			is = HELD;
+	} else if (rarely(8)) {
+		region.flags = UNMAP;
+		if (!WITH(UNMAP, slot->fd, MSHV_SET_GUEST_MEMORY, region))
+			is = FREE;
+		slot->discarded = false;
+	} else {
+		if (slot->discarded && is_restored(unit))
+			count(ROW_RESTORED, 0);
+		slot->discarded = !WITH(DISCARD, slot->fd, HVMOD_DISCARD_MEMORY, discard) &&
+				  !madvise(unit, HVMOD_DISCARD_UNIT, MADV_DONTNEED);
+	}
+	atomic_store(&slot->unit, is);
+}
+
 static void set_routing(struct slot *slot)
 {
 	struct {
@@ -202,11 +275,23 @@ static void set_routing(struct slot *slot)
 	WITH(ROUTING, slot->fd, MSHV_SET_MSI_ROUTING, routing);
 }
 
-static int set_property(int fd, uint32_t code, uint64_t value)
+static int set_property_as(enum row row, int fd, uint32_t code, uint64_t value)
 {
 	struct hv_set_property in = { .code = code, .value = value };
 
-	return HVCALL(SET_PROPERTY, fd, HV_SET_PARTITION_PROPERTY, 0, &in, sizeof(in), NULL, 0);
+	return hvcall(row, fd, HV_SET_PARTITION_PROPERTY, 0, &in, sizeof(in), NULL, 0);
+}
+
+static int set_property(int fd, uint32_t code, uint64_t value)
+{
+	return set_property_as(ROW_SET_PROPERTY, fd, code, value);
+}
+
+/* Time stands still for as long as it takes to see that, and mostly goes on. */
+static void freeze(int fd)
+{
+	set_property_as(ROW_FREEZE, fd, HV_PROP_TIME_FREEZE, 1);
+	set_property_as(ROW_FREEZE, fd, HV_PROP_TIME_FREEZE, 0);
 }
 
 static void forget(struct slot *slot)
@@ -224,26 +309,41 @@ static void forget(struct slot *slot)
 	for (i = 0; i < BELLS; i++)
 		slot->bells[i] = FREE;
 	close_file(atomic_exchange(&slot->bell, -1));
-	slot->tracked = false;
+	slot->tracked = slot->synic = slot->discarded = false;
+	slot->unit = FREE;
+}
+
+static int create_partition(void)
+{
+	struct mshv_create_partition_v2 create = {
+		.pt_flags = 1 << MSHV_PT_BIT_LAPIC | 1 << MSHV_PT_BIT_X2APIC |
+			    1 << MSHV_PT_BIT_GPA_SUPER_PAGES,
+		.pt_num_cpu_fbanks = MSHV_NUM_CPU_FEATURES_BANKS,
+	};
+
+	if (!rarely(4))
+		return with(ROW_CREATE_PARTITION, device, MSHV_CREATE_PARTITION, &create,
+			    sizeof(struct mshv_create_partition));
+	create.pt_flags |= 1 << MSHV_PT_BIT_CPU_AND_XSAVE_FEATURES;
+	create.pt_cpu_fbanks[below(MSHV_NUM_CPU_FEATURES_BANKS)] = odd();
+	create.pt_disabled_xsave = rarely(2) ? odd() : 0;
+	return WITH(CREATE_PARTITION_V2, device, MSHV_CREATE_PARTITION, create);
 }
 
 /* A new partition in place of what was there, whoever uses that. */
 static void make_partition(struct slot *slot)
 {
-	struct mshv_create_partition create = {
-		.pt_flags = 1 << MSHV_PT_BIT_LAPIC | 1 << MSHV_PT_BIT_X2APIC |
-			    1 << MSHV_PT_BIT_GPA_SUPER_PAGES,
-	};
 	int fd, i;
 
 	if (atomic_exchange(&slot->busy, true))
 		return;
 	close_file(atomic_exchange(&slot->fd, -1));
 	forget(slot);
-	fd = WITH(CREATE_PARTITION, device, MSHV_CREATE_PARTITION, create);
+	fd = create_partition();
 	if (fd > 2) {
-		if (rarely(2))
-			set_property(fd, HV_PROP_SYNTHETIC_FEATURES, rarely(4) ? odd() : 0x600ff3);
+		if (!rarely(3))
+			slot->synic = !set_property(fd, HV_PROP_SYNTHETIC_FEATURES,
+						    rarely(4) ? odd() : 0x600ff3);
 		call(ROW_INITIALIZE, fd, MSHV_INITIALIZE_PARTITION, NULL);
 		slot->private = rarely(3);
 		for (i = 0; i < EVENTS; i++)
@@ -353,7 +453,8 @@ static void run_vp(int fd, uint32_t index)
 static const uint32_t names[] = {
 	HV_RAX, HV_RCX, HV_RDX, HV_RBX, HV_RSP, HV_RSI, HV_RDI, HV_R15, HV_RIP, HV_RFLAGS, HV_XMM0,
 	HV_CR0, HV_CR2, HV_CR3, HV_CR4, HV_ES, HV_CS, HV_SS, HV_LDTR, HV_TR, HV_IDTR, HV_GDTR, HV_EFER,
-	HV_ACTIVITY, HV_TSC, HV_GUEST_OS_ID,
+	HV_ACTIVITY, HV_TSC, HV_GUEST_OS_ID, HV_SCONTROL, HV_SIEFP, HV_SIMP, HV_SINT0 + SINT, HV_STIMER0,
+	HV_STIMER0 + 1,
 };
 
 static void some_registers(int fd, uint32_t index)
@@ -381,19 +482,49 @@ static void some_registers(int fd, uint32_t index)
 
 static void vp_state(int fd)
 {
-	bool xsave = rarely(2);
+	static const struct {
+		uint8_t type;
+		enum row get, set;
+	} kinds[] = {
+		{ MSHV_VP_STATE_LAPIC, ROW_GET_LAPIC, ROW_SET_LAPIC },
+		{ MSHV_VP_STATE_XSAVE, ROW_GET_XSAVE, ROW_SET_XSAVE },
+		{ MSHV_VP_STATE_SIMP, ROW_GET_SYNIC, ROW_SET_SYNIC },
+		{ MSHV_VP_STATE_SIEFP, ROW_GET_SYNIC, ROW_SET_SYNIC },
+		{ MSHV_VP_STATE_SYNTHETIC_TIMERS, ROW_GET_SYNIC, ROW_SET_SYNIC },
+	};
+	unsigned int kind = below(sizeof(kinds) / sizeof(*kinds));
 	uint8_t *buffer = page();
 	struct mshv_get_set_vp_state request = {
-		.type = xsave ? MSHV_VP_STATE_XSAVE : MSHV_VP_STATE_LAPIC, .buf_sz = xsave ? 8192 : 4096,
+		.type = kinds[kind].type, .buf_sz = kind == MSHV_VP_STATE_XSAVE ? 8192 : 4096,
 		.buf_ptr = (uintptr_t)buffer,
 	}, again = request;
 
-	if (with(xsave ? ROW_GET_XSAVE : ROW_GET_LAPIC, fd, MSHV_GET_VP_STATE, &request,
-		 sizeof(request)))
+	if (with(kinds[kind].get, fd, MSHV_GET_VP_STATE, &request, sizeof(request)))
 		return;
 	if (rarely(4) && !sigsetjmp(fault, 1))
 		buffer[below(1024)] = odd();
-	with(xsave ? ROW_SET_XSAVE : ROW_SET_LAPIC, fd, MSHV_SET_VP_STATE, &again, sizeof(again));
+	with(kinds[kind].set, fd, MSHV_SET_VP_STATE, &again, sizeof(again));
+}
+
+/* Something for the guest's SynIC; at times it has emptied the slot. */
+static void synic_calls(struct slot *slot, int fd, uint32_t index)
+{
+	struct hv_post_message message = {
+		.vp_index = index, .sint = SINT, .message = { .type = 1 + below(4), .payload_size = below(241) },
+	};
+	struct hv_signal_event event = {
+		.vp_index = index, .sint = rarely(8) ? below(16) : SINT, .flag = below(2048),
+	};
+	uint32_t empty = 0;
+
+	if (rarely(3))
+		start_synic(slot, fd, index);
+	if (rarely(2))
+		copy(memory_of(slot) + MESSAGES + SINT * 256, &empty, sizeof(empty));
+	if (rarely(2))
+		HVCALL(SIGNAL_EVENT, fd, HV_SIGNAL_EVENT, 0, &event, sizeof(event), NULL, 8);
+	else
+		HVCALL(POST_MESSAGE, fd, HV_POST_MESSAGE, 0, &message, sizeof(message), NULL, 0);
 }
 
 static void hypercalls(int fd, uint32_t index)

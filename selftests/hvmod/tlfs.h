@@ -18,6 +18,8 @@
 #define HV_TRANSLATE_VIRTUAL_ADDRESS	0x0052
 #define HV_REGISTER_INTERCEPT_RESULT	0x0091
 #define HV_ASSERT_VIRTUAL_INTERRUPT	0x0094
+#define HV_SIGNAL_EVENT			0x00c0
+#define HV_POST_MESSAGE			0x00c1
 #define HV_GET_GPA_ACCESS_STATES	0x00c9
 #define HV_GET_VP_CPUID_VALUES		0x00f4
 #define HV_CREATE_PARTITION		0x0040	/* never passed through */
@@ -55,6 +57,11 @@
 #define HV_GUEST_OS_ID	0x90002
 #define HV_VP_INDEX	0x90003
 #define HV_REFERENCE_TSC 0x90017
+#define HV_SINT0	0xa0000
+#define HV_SCONTROL	0xa0010
+#define HV_SIEFP	0xa0012
+#define HV_SIMP		0xa0013
+#define HV_STIMER0	0xb0000
 
 /* Messages. */
 #define HV_MSG_UNMAPPED_GPA		0x80000000
@@ -131,6 +138,7 @@ struct hv_translated {
 
 /* Properties. */
 #define HV_PROP_SYNTHETIC_FEATURES	0x00010001
+#define HV_PROP_TIME_FREEZE		0x00030003
 #define HV_PROP_REFERENCE_TIME		0x00030005
 #define HV_PROP_GPA_ACCESS_TRACKING	0x00050005
 #define HV_PROP_UNIMPLEMENTED_MSR	0x00050017
@@ -297,6 +305,24 @@ struct hv_message {
 		struct hv_exception_message exception;
 		uint8_t payload[240];
 	};
+};
+
+/* What comes to a guest's SynIC. */
+struct hv_post_message {
+	uint64_t partition_id;
+	uint32_t vp_index;
+	uint8_t vtl;
+	uint8_t padding[3];
+	uint32_t sint;
+	struct hv_message message;
+} __attribute__((packed));
+
+struct hv_signal_event {
+	uint64_t partition_id;
+	uint32_t vp_index;
+	uint8_t vtl;
+	uint8_t sint;
+	uint16_t flag;
 };
 
 _Static_assert(sizeof(struct hv_intercept_header) == 40, "");
