@@ -129,11 +129,12 @@ impl Switched {
         if self.cr2 != live.cr2 {
             insn::write_cr2(self.cr2);
         }
-        if self.dr != live.dr {
-            insn::write_dr0(self.dr[0]);
-            insn::write_dr1(self.dr[1]);
-            insn::write_dr2(self.dr[2]);
-            insn::write_dr3(self.dr[3]);
+        // One by one: arrays are compared byte by byte.
+        let write = [insn::write_dr0, insn::write_dr1, insn::write_dr2, insn::write_dr3];
+        for ((write, new), old) in write.into_iter().zip(self.dr).zip(live.dr) {
+            if new != old {
+                write(new);
+            }
         }
         if self.dr6 != live.dr6 {
             insn::write_dr6(self.dr6);

@@ -14,20 +14,8 @@ pub fn verw(selector: u16) {
 /// Makes 32 calls that do not return: so many returns of whoever runs next are not predicted by
 /// what ran before. Speculation that follows one stops at an INT3.
 pub fn fill_return_stack() {
-    // SAFETY: each pair of calls is taken off the stack again, whose guard page is further away.
-    unsafe {
-        asm!(
-            "2: call 3f",
-            "int3",
-            "3: call 4f",
-            "int3",
-            "4: add rsp, 16",
-            "dec {left:e}",
-            "jnz 2b",
-            "lfence",
-            left = inout(reg) 16 => _,
-        );
-    }
+    // SAFETY: what the calls put on the stack is taken off again; its end is further away.
+    unsafe { asm!(".rept 32", "call 2f", "int3", "2:", ".endr", "add rsp, 256", "lfence") };
 }
 
 #[cfg(test)]
