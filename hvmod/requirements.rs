@@ -93,8 +93,9 @@ fn no_vmx() -> Error {
     ENODEV
 }
 
-/// 1 if the processor virtualizes APIC registers (SDM vol. 3, 25.6.2), which children need. Found
-/// before the launch, after which Linux can not read these MSRs.
+/// 1 if the processor virtualizes APIC registers (SDM vol. 3, 25.6.2), which children need, and
+/// Linux uses XSAVE, without which hvcore does not switch extended state. Found before the launch,
+/// after which Linux can not read these MSRs.
 static CHILDREN: Atomic<u32> = Atomic::new(0);
 
 /// Whether VPs can run on this machine.
@@ -106,7 +107,9 @@ pub(crate) fn children() -> bool {
 fn capabilities() -> Result {
     let secondary = vmx_msr(VmxMsr::ProcbasedCtls2) >> 32;
     let ept_vpid = vmx_msr(VmxMsr::EptVpidCap);
-    CHILDREN.store(u32::from(secondary >> 8 & 1 != 0), Relaxed);
+    let os_xsave = cpuid(1, 0).ecx & 1 << 27;
+    let children = secondary >> 8 & 1 != 0 && os_xsave != 0;
+    CHILDREN.store(u32::from(children), Relaxed);
     // SDM vol. 3, 25.6.2 and appendix A.10.
     let needed = [
         (secondary, 1, "EPT"),

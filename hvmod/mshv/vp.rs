@@ -18,6 +18,7 @@ use crate::{
         MAX_VPS,
     },
     hypercall::{self, PartitionId},
+    requirements,
     sys::{
         anon_file::{AnonFile, Pending},
         cpu,
@@ -360,6 +361,9 @@ pub(super) fn create(partition: &Arc<Partition>, setup: &Setup, arg: usize) -> R
         return Err(EEXIST);
     }
     let refused = |status: HvStatus| Err(user::error(status.errno()));
+    if !requirements::children() {
+        return Err(EIO);
+    }
     if !setup.initialized {
         return refused(HvStatus::INVALID_PARTITION_STATE);
     }
