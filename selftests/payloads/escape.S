@@ -28,15 +28,8 @@
 	.endm
 
 main:
-	xor	%eax, %eax
 	mov	$stubs, %edx
-1:	push	%edx
-	call	set_gate
-	pop	%edx
-	add	$16, %edx
-	inc	%eax
-	cmp	$32, %eax
-	jb	1b
+	call	set_exception_gates
 
 	/* Of VMX, of ranges' ends, and outside of every range. */
 	RDMSR_GP 0x480

@@ -82,15 +82,8 @@ real_over:
 	CHECK	e, "real mode: VMCALL is no way to the root's hypercalls"
 
 	/* Virtual-8086 mode, whose exceptions come here, by the stack in the TSS. */
-	xor	%eax, %eax
 	mov	$stubs32, %edx
-1:	push	%edx
-	call	set_gate
-	pop	%edx
-	add	$16, %edx
-	inc	%eax
-	cmp	$32, %eax
-	jb	1b
+	call	set_exception_gates
 	movl	$tss_stack, tss + 4
 	movl	$16, tss + 8
 	mov	$tss, %eax

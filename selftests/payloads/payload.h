@@ -56,6 +56,18 @@ set_gate:
 	pop	%ecx
 	ret
 
+/* Gates 0 to 31 of the IDT, of the exceptions, lead to the stubs at EDX, of 16 bytes each. */
+set_exception_gates:
+	xor	%eax, %eax
+1:	push	%edx
+	call	set_gate
+	pop	%edx
+	add	$16, %edx
+	inc	%eax
+	cmp	$32, %eax
+	jb	1b
+	ret
+
 	.macro	SAY text
 	.pushsection .rodata
 9:	.asciz	"\text\n"
