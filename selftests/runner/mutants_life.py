@@ -29,6 +29,15 @@ PROGRAMS = mutants.PROGRAMS | {
                                   "ioctl_fuzz"), debug=True, cpu_time=240),
 }
 
+# A part of death.sh: what hvcore is told to die of, and where.
+PANIC = "root exit, LP 0, panic"
+
+
+def of_death(name, file, old, new, part, result):
+    """A mutant for that part of death.sh alone, of which this result is not ok then."""
+    return Mutant(name, file, old, new, DEATH, (f"{part}: {result}",), part)
+
+
 ALL = [
     # Partitions come and go.
     Mutant("partition-not-destroyed", "hvmod/mshv/partition.rs",
@@ -107,39 +116,39 @@ ALL = [
            ("it can read all of it",)),
 
     # hvcore's death.
-    Mutant("death-unseen-by-others", "root.rs",
-           "        if death::is_dead() {\n            death::leave_dead(lp);\n        }\n", "", DEATH,
-           ("root exit, LP 0, panic: no LP is in VMX operation",), "root exit, LP 0, panic"),
-    Mutant("death-without-reason", "death.rs",
-           '        public::log(index, Level::Critical, format_args!("{info}"));\n', "", DEATH,
-           ("root exit, LP 0, panic: hvctl log has the reason and the rest",), "root exit, LP 0, panic"),
-    Mutant("death-without-callers", "death.rs",
-           "        tell_callers(index, insn::read_rbp());\n", "", DEATH,
-           ("root exit, LP 0, panic: hvctl log has the reason and the rest",), "root exit, LP 0, panic"),
-    Mutant("death-not-in-info", "hvmod/control.rs",
-           "dead: u32::from(!hypercall::core_alive()),", "dead: 0,", DEATH,
-           ("root exit, LP 0, panic: hvctl info tells",), "root exit, LP 0, panic"),
-    Mutant("death-not-in-the-kernel-log", "hvmod/hypercall.rs",
-           '"hvcore died and its partitions', '"its partitions', DEATH,
-           ("root exit, LP 0, panic: the kernel's log tells",), "root exit, LP 0, panic"),
-    Mutant("death-sleepers-unwoken", "hvmod/hypercall.rs",
-           "    mshv::wake_all();\n", "    let _ = mshv::wake_all;\n", DEATH,
-           ("a child sleeps, #GP: the child's RUN_VP ends",), "a child sleeps*"),
-    Mutant("death-nmi-not-ours", "hvmod/sys/gather.c",
-           "\treturn NMI_HANDLED;", "\treturn NMI_DONE;", DEATH,
-           ("root exit, LP 0, panic: the kernel complains of nothing else",), "root exit, LP 0, panic"),
-    Mutant("death-alone", "hvmod/sys/gather.c",
-           "\tif (!dead)\n\t\treturn;", "\tif (dead || !dead)\n\t\treturn;", DEATH,
-           ("EPT violation of the root, LP 0, #PF: no LP is in VMX operation",), "EPT violation of the root*"),
-    Mutant("death-leaves-secrets", "hvmod/sys/gather.c",
-           "\t\thvmod_deposit_scrub();\n", "", DEATH,
-           ("private memory: is cleared before the root can read it",), "private memory"),
-    Mutant("launch-keeps-the-idt", "arch/lp.rs",
-           "        tables::lgdt(&gdtr);\n        tables::lidt(&idtr);\n        image::launch_failed",
-           "        tables::lgdt(&gdtr);\n        let _ = idtr;\n        image::launch_failed", DEATH,
-           ("launch, LP 0, VMX, failure: every LP works",), "launch, LP 0, VMX, failure"),
-    Mutant("odd-exit-ends-hvcore", "child_exit.rs",
-           "Answer::Init | Answer::Unexpected => unexpected(lp, run),",
-           'Answer::Init | Answer::Unexpected => panic!("exit {}", { let _ = unexpected; lp.index }),', DEATH,
-           ("an exit that cannot be: hvcore lives",), "an exit that cannot be"),
+    of_death("death-unseen-by-others", "root.rs",
+             "        if death::is_dead() {\n            death::leave_dead(lp);\n        }\n", "",
+             PANIC, "no LP is in VMX operation"),
+    of_death("death-without-reason", "death.rs",
+             '        public::log(index, Level::Critical, format_args!("{info}"));\n', "",
+             PANIC, "hvctl log has the reason and the rest"),
+    of_death("death-without-callers", "death.rs",
+             "        tell_callers(index, insn::read_rbp());\n", "",
+             PANIC, "hvctl log has the reason and the rest"),
+    of_death("death-not-in-info", "hvmod/control.rs",
+             "dead: u32::from(!hypercall::core_alive()),", "dead: 0,",
+             PANIC, "hvctl info tells"),
+    of_death("death-not-in-the-kernel-log", "hvmod/hypercall.rs",
+             '"hvcore died and its partitions', '"its partitions',
+             PANIC, "the kernel's log tells"),
+    of_death("death-sleepers-unwoken", "hvmod/hypercall.rs",
+             "    mshv::wake_all();\n", "    let _ = mshv::wake_all;\n",
+             "a child sleeps, #GP", "the child's RUN_VP ends"),
+    of_death("death-nmi-not-ours", "hvmod/sys/gather.c",
+             "\treturn NMI_HANDLED;", "\treturn NMI_DONE;",
+             PANIC, "the kernel complains of nothing else"),
+    of_death("death-alone", "hvmod/sys/gather.c",
+             "\tif (!dead)\n\t\treturn;", "\tif (dead || !dead)\n\t\treturn;",
+             "EPT violation of the root, LP 0, #PF", "no LP is in VMX operation"),
+    of_death("death-leaves-secrets", "hvmod/sys/gather.c",
+             "\t\thvmod_deposit_scrub();\n", "",
+             "private memory", "is cleared before the root can read it"),
+    of_death("launch-keeps-the-idt", "arch/lp.rs",
+             "        tables::lgdt(&gdtr);\n        tables::lidt(&idtr);\n        image::launch_failed",
+             "        tables::lgdt(&gdtr);\n        let _ = idtr;\n        image::launch_failed",
+             "launch, LP 0, VMX, failure", "every LP works"),
+    of_death("odd-exit-ends-hvcore", "child_exit.rs",
+             "Answer::Init | Answer::Unexpected => unexpected(lp, run),",
+             'Answer::Init | Answer::Unexpected => panic!("exit {}", { let _ = unexpected; lp.index }),',
+             "an exit that cannot be", "hvcore lives"),
 ]
