@@ -3,13 +3,12 @@
 # A stock Debian 13 with systemd boots from its disk: its own kernel, its own initrd. A file
 # that it wrote and synced is there after the run was killed.
 . ./tap.sh
+. ./guest_console.sh
 . ./debian_console.sh
 
 place=../guest
 [ -f $place/guest.img ] || skip_all "there is no disk of a Debian guest"
 out=/tmp/debian.out
-# As for the root: Linux mistakes the speed of the emulated machine's clock. The rest saves time.
-lab="tsc_early_khz=50000 nowatchdog audit=0 apparmor=0 random.trust_cpu=on quiet"
 
 boot() {
 	rm -f /tmp/typed $out
@@ -17,7 +16,7 @@ boot() {
 	: >$out
 	HVCTL_LOG=info ./hvctl run --name debian --kernel $place/vmlinuz --initrd $place/initrd.img \
 		--memory 512 --disk path=$place/guest.img,serial=ROOT \
-		--cmdline "console=ttyS0 root=/dev/vda rw $lab" </tmp/typed >$out 2>$out.err & pid=$!
+		--cmdline "console=ttyS0 root=/dev/vda rw $lab quiet" </tmp/typed >$out 2>$out.err & pid=$!
 	exec 3>/tmp/typed
 	until_says 'login:' 900
 }

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # hvctl run --private: a payload, and the stock kernel, while the root attacks its memory.
 . ./tap.sh
+. ./guest_console.sh
 
-lab="tsc_early_khz=50000 nowatchdog audit=0 apparmor=0 random.trust_cpu=on cryptomgr.notests"
 attack=/sys/kernel/debug/hvattack
 
 command() {

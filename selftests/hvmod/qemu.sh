@@ -2,10 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # qemu.sh: Debian's QEMU, as it is, on /dev/mshv. Runs in the lab's root "full".
 . ./tap.sh
+. ./guest_console.sh
 
-# What saves time. The clock's speed, which Linux mistakes on the emulated machine, the guest has from
-# Hyper-V's frequency MSRs.
-lab="nowatchdog audit=0 apparmor=0 random.trust_cpu=on cryptomgr.notests"
 out=/tmp/qemu.out
 # Of every QEMU here: nothing that was not asked for.
 plain="-accel mshv -nodefaults -display none -no-reboot"
@@ -49,12 +47,13 @@ $(tail -n 25 $out $out.err /tmp/mon.said 2>/dev/null | tr -d '\r\033' | cut -c -
 	fi
 }
 
-# boots NAME OPTION...: the stock kernel, to a power-off of its own.
+# boots NAME OPTION...: the stock kernel, to a power-off of its own. It has the clock's speed from
+# Hyper-V's frequency MSRs.
 boots() {
 	what=$1
 	shift
 	qemu 400 -m 192 -serial stdio -kernel vmlinuz -initrd initrd \
-		-append "console=ttyS0 quiet panic=-1 $lab test=poweroff" "$@"
+		-append "console=ttyS0 quiet panic=-1 $quick test=poweroff" "$@"
 	qemu_check "$what: the stock kernel runs" [ "$(told uname | awk '{ print $3 }')" = "$(uname -r)" ]
 	qemu_check "$what: it computes" [ "$(told computed)" = 333833500 ]
 	qemu_check "$what: its clock is Hyper-V's" [ "$(told clocksource)" = hyperv_clocksource_tsc_page ]
@@ -108,7 +107,7 @@ begins_echo() {
 	cat <&5 >>/tmp/mon.said & reader=$!
 	begins -m 192 -smp 2 -monitor pipe:/tmp/mon -kernel vmlinuz -initrd initrd \
 		-drive if=virtio,format=qcow2,file=/tmp/snapshots.qcow2 \
-		-append "console=ttyS0 quiet panic=-1 $lab test=echo" "$@"
+		-append "console=ttyS0 quiet panic=-1 $quick test=echo" "$@"
 }
 
 quits() {

@@ -3,13 +3,12 @@
 # A stock Debian 13 with systemd under Debian's QEMU, from SeaBIOS and GRUB on, with two VPs and
 # its network through the kernel's vhost; and a copy of its disk under hvctl at the same time.
 . ./tap.sh
+. ./guest_console.sh
 . ./debian_console.sh
 
 place=../guest
 [ -f $place/guest.img ] || skip_all "there is no disk of a Debian guest"
 command -v qemu-system-x86_64 >/dev/null || skip_all "no QEMU here: needs the lab's root 'full'"
-# For hvctl's guest, as for the root: Linux mistakes the speed of the emulated machine's clock.
-lab="tsc_early_khz=50000 nowatchdog audit=0 apparmor=0 random.trust_cpu=on quiet"
 
 # of qemu|hvctl: whom the next steps are about.
 of() {
@@ -51,7 +50,7 @@ echo "# kernel $(ask kernel 'uname -r'), $cmdline"
 # systemd's patience: as QEMU's guest was told.
 patience=$(echo "$cmdline" | grep -o 'systemd\.[^ ]*' | tr '\n' ' ')
 HVCTL_LOG=info ./hvctl run --name debian --kernel $place/vmlinuz --initrd $place/initrd.img --memory 512 \
-	--disk path=/tmp/copy.img,serial=ROOT --cmdline "console=ttyS0 root=/dev/vda rw $lab $patience" \
+	--disk path=/tmp/copy.img,serial=ROOT --cmdline "console=ttyS0 root=/dev/vda rw $lab quiet $patience" \
 	<&7 >>/tmp/debian.hvctl 2>/tmp/debian.hvctl.err & hvctl_pid=$!
 of hvctl
 step "hvctl: a copy of the disk boots to its login prompt at the same time" until_says "login:" 3000

@@ -34,7 +34,8 @@ PROGRAMS = {
                   ("hvattack.ko", "identity", "work", "kcore", "ring3", "exit.elf")),
     CHILD: Program("./child_attacks.sh", ("payload.sh", "escape.elf", "old_modes.elf", "identity", "work")),
     # The attacks alone.
-    PRIVATE: Program("ATTACKS=1 ./private.sh", ("hvattack.ko", "vmlinuz", "initrd", "exit.elf"), 512),
+    PRIVATE: Program("ATTACKS=1 ./private.sh",
+                     ("guest_console.sh", "hvattack.ko", "vmlinuz", "initrd", "exit.elf"), 512),
     ABI_PRIVATE: Program("./with_hvmod ./abi_private", ("with_hvmod", "abi_private"), 512),
     SPECULATION: Program("./speculation.sh", ("exit.elf",), 512),
 }
