@@ -10,7 +10,7 @@ use crate::{
     hvabi::{
         call::{map_flags, Call, Status, DEPOSIT_PAGES, LIST_ITEMS, UNMAP_PAGES},
         state::StateKind,
-        MAX_PARTITIONS, PAGE_SIZE,
+        LARGE_PAGES, MAX_PARTITIONS, PAGE_SIZE,
     },
     lps, mshv,
     sys::{
@@ -44,9 +44,6 @@ static DEPOSITED: [Atomic<i64>; MAX_PARTITIONS + 1] =
 
 /// Whether hvcore said, or showed, that it is dead.
 static DEAD: Atomic<bool> = Atomic::new(false);
-
-/// Bytes of a page that [`map_flags::LARGE`] maps.
-const LARGE_PAGE: u64 = 2 << 20;
 
 /// Whether that was told.
 static REPORTED: Atomic<bool> = Atomic::new(false);
@@ -155,11 +152,8 @@ pub(crate) fn gpa_map(
     if spas.len() > LIST_ITEMS {
         return Err((EINVAL, 0));
     }
-    let size = if flags & map_flags::LARGE != 0 {
-        LARGE_PAGE
-    } else {
-        PAGE_SIZE as u64
-    };
+    let large = flags & map_flags::LARGE != 0;
+    let size = (PAGE_SIZE * if large { LARGE_PAGES } else { 1 }) as u64;
     let mut list = Page::new().map_err(|error| (error, 0))?;
     let mut done = 0;
     let mut last = Status::NeedSync;
@@ -262,28 +256,38 @@ pub(crate) fn vp_run(partition: PartitionId, index: u32) -> Status {
     call(Call::VpRun, [partition.0, u64::from(index), 0, 0, 0]).0
 }
 
-/// Reads state of a VP into a page.
-pub(crate) fn vp_get(
-    partition: PartitionId,
-    index: u32,
-    kind: StateKind,
-    page_spa: u64,
-    groups: u64,
-) -> (Status, u64) {
-    let arguments = [partition.0, u64::from(index), kind as u64, page_spa, groups];
-    call(Call::VpGet, arguments)
+/// State of a VP, as [`Call::VpGet`] and [`Call::VpSet`] move it.
+#[derive(Clone, Copy)]
+pub(crate) struct VpState {
+    pub(crate) partition: PartitionId,
+    pub(crate) index: u32,
+    pub(crate) kind: StateKind,
+    /// The page that it is moved through.
+    pub(crate) page_spa: u64,
+    /// Groups of registers, or what else the kind asks for.
+    pub(crate) groups: u64,
 }
 
-/// Sets state of a VP from a page: all or nothing.
-pub(crate) fn vp_set(
-    partition: PartitionId,
-    index: u32,
-    kind: StateKind,
-    page_spa: u64,
-    groups: u64,
-) -> (Status, u64) {
-    let arguments = [partition.0, u64::from(index), kind as u64, page_spa, groups];
-    call(Call::VpSet, arguments)
+impl VpState {
+    fn arguments(&self) -> [u64; 5] {
+        [
+            self.partition.0,
+            u64::from(self.index),
+            self.kind as u64,
+            self.page_spa,
+            self.groups,
+        ]
+    }
+
+    /// Reads it into the page.
+    pub(crate) fn get(&self) -> Status {
+        call(Call::VpGet, self.arguments()).0
+    }
+
+    /// Sets it from the page, all or nothing. The second value is the bit of the group at fault.
+    pub(crate) fn set(&self) -> (Status, u64) {
+        call(Call::VpSet, self.arguments())
+    }
 }
 
 /// Asserts an interrupt: `word` as in [`interrupt`](crate::hvabi::call::interrupt); gives the set

@@ -6,14 +6,14 @@ use crate::{
     hvabi::{
         boot::{ImageHeader, STACK_SIZE, STACK_STRIDE},
         log::LOG_PAGES,
-        PAGE_SIZE,
+        LARGE_PAGES, PAGE_SIZE,
     },
     pagetables::tables_for,
 };
 
 const PAGE: u64 = PAGE_SIZE as u64;
 const GIB: u64 = 1 << 30;
-const LARGE: u64 = 2 << 20;
+const LARGE: u64 = LARGE_PAGES as u64 * PAGE;
 
 /// Pages of the pool beyond what launching takes: for splitting the root's EPT when pages leave it.
 const SPARE: u64 = 256;

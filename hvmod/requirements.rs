@@ -178,6 +178,6 @@ pub(crate) fn missing(detail: u64) -> (&'static str, Error) {
     } else if is(Missing::Memory) {
         ("the memory for hvcore was counted too small", ENOMEM)
     } else {
-        ("of an unknown reason", ENODEV)
+        ("hvcore did not say what is missing", ENODEV)
     }
 }

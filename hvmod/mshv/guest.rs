@@ -8,6 +8,7 @@ use crate::{
     tlfs::{
         message::{Instruction, INSTRUCTION_BYTES},
         walk::{self, Access, GuestMemory, Paging},
+        PAGE_SIZE,
     },
 };
 
@@ -68,7 +69,7 @@ pub(super) fn instruction(partition: &Partition, run: &RunPage) -> Instruction {
             break;
         };
         // Of a large page too, no more than to the end of the 4 KiB page: memory may end there.
-        let left = 4096 - (found.gpa & 4095) as usize;
+        let left = PAGE_SIZE - found.gpa as usize % PAGE_SIZE;
         let part = usize::min(wanted - done, left);
         let room: &mut [u8; INSTRUCTION_BYTES] = &mut instruction.bytes;
         if regions

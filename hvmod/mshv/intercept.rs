@@ -5,7 +5,7 @@
 use super::{
     hvcall::each_vp,
     partition::Partition,
-    vp::{hv_status, State, Vp},
+    vp::{State, Vp},
 };
 use crate::{
     hvabi::{
@@ -13,7 +13,6 @@ use crate::{
         vp::{gpr, orders},
         MAX_VPS,
     },
-    hypercall,
     tlfs::{
         cpuid::{self, CpuidResult, MAX_RESULTS},
         hvcall::{intercept_type, InputInstallIntercept, InputInterceptResult},
@@ -100,10 +99,8 @@ fn add_result(vp: &Vp, mut result: CpuidResult) -> HvResult {
 
 /// What CPUID says if the program has no say in it.
 pub(super) fn native(vp: &Vp, state: &mut State, leaf: u32, subleaf: u32) -> HvResult<Cpuid> {
-    let spa = state.xsave.spa();
     let question = u64::from(leaf) | u64::from(subleaf) << 32;
-    let kind = StateKind::Cpuid;
-    hv_status(hypercall::vp_get(vp.partition_id(), vp.index(), kind, spa, question).0)?;
+    vp.load(StateKind::Cpuid, state.xsave.spa(), question)?;
     let mut values = pod::read_at(&state.xsave[..], 0).ok_or(HvStatus::OPERATION_FAILED)?;
     interface::cpuid(state.local.features, leaf, MAX_VPS as u32, &mut values);
     Ok(values)

@@ -13,7 +13,7 @@ use super::{
     user,
 };
 use crate::{
-    hvabi::{call::map_flags, GPA_END, PAGE_SIZE},
+    hvabi::{call::map_flags, GPA_END, LARGE_PAGES, PAGE_SIZE},
     hypercall,
     sys::{
         block::{self, Block},
@@ -23,7 +23,7 @@ use crate::{
 use kernel::prelude::*;
 
 /// Pages of a large page.
-const LARGE: u64 = 512;
+const LARGE: u64 = LARGE_PAGES as u64;
 
 /// `HVMOD_PRIVATE_WRITABLE` and `HVMOD_PRIVATE_EXECUTABLE`.
 const FLAGS: [(u32, u64); 2] = [(1 << 0, map_flags::WRITE), (1 << 1, map_flags::EXECUTE)];

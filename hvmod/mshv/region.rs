@@ -6,7 +6,7 @@ use super::{partition::Partition, registry, tracking::Tracking, user};
 use crate::{
     hvabi::{
         call::{map_flags, LIST_ITEMS},
-        GPA_END,
+        GPA_END, LARGE_PAGES as LARGE, PAGE_SIZE as PAGE,
     },
     hypercall::{self, PartitionId},
     sys::{
@@ -21,10 +21,7 @@ use crate::{
 use core::ops::Range;
 use kernel::prelude::*;
 
-const PAGE_SIZE: u64 = 4096;
-
-/// Pages of 4 KiB in one of 2 MiB.
-const LARGE: usize = 512;
+const PAGE_SIZE: u64 = PAGE as u64;
 
 /// The arguments of SET_GUEST_MEMORY, checked: sizes and addresses are whole pages. If they are to be
 /// mapped, the last page of the guest has an address, and there is memory in the program.

@@ -9,7 +9,6 @@ use crate::{
         state::{group, StateKind},
         vp::RunPage,
     },
-    hypercall,
     tlfs::{
         register::{RegisterAssoc, RegisterValue},
         state::{home, pending_page_fault, Home, View},
@@ -47,17 +46,7 @@ impl State {
 
     /// Loads groups of registers.
     pub(super) fn load_groups(&mut self, vp: &Vp, groups: u64) -> HvResult {
-        let spa = self.registers.spa();
-        hv_status(
-            hypercall::vp_get(
-                vp.partition_id(),
-                vp.index(),
-                StateKind::Registers,
-                spa,
-                groups,
-            )
-            .0,
-        )?;
+        vp.load(StateKind::Registers, self.registers.spa(), groups)?;
         if groups & group::TIME != 0 {
             self.show_clock();
         }
@@ -66,29 +55,17 @@ impl State {
 
     /// Stores groups of registers.
     pub(super) fn store_groups(&mut self, vp: &Vp, groups: u64) -> HvResult {
-        let spa = self.registers.spa();
-        hv_status(
-            hypercall::vp_set(
-                vp.partition_id(),
-                vp.index(),
-                StateKind::Registers,
-                spa,
-                groups,
-            )
-            .0,
-        )
+        vp.store(StateKind::Registers, self.registers.spa(), groups)
     }
 
     /// Loads the XSAVE area.
     pub(super) fn load_xsave(&mut self, vp: &Vp) -> HvResult {
-        let spa = self.xsave.spa();
-        hv_status(hypercall::vp_get(vp.partition_id(), vp.index(), StateKind::Xsave, spa, 0).0)
+        vp.load(StateKind::Xsave, self.xsave.spa(), 0)
     }
 
     /// Stores the XSAVE area.
     pub(super) fn store_xsave(&mut self, vp: &Vp) -> HvResult {
-        let spa = self.xsave.spa();
-        hv_status(hypercall::vp_set(vp.partition_id(), vp.index(), StateKind::Xsave, spa, 0).0)
+        vp.store(StateKind::Xsave, self.xsave.spa(), 0)
     }
 
     fn load(&mut self, vp: &Vp, needs: Needs) -> HvResult {
@@ -287,14 +264,8 @@ fn store(
     if needs.groups == 0 {
         return Ok(());
     }
-    let spa = state.registers.spa();
-    let (status, fault) = hypercall::vp_set(
-        vp.partition_id(),
-        vp.index(),
-        StateKind::Registers,
-        spa,
-        needs.groups,
-    );
+    let moved = vp.state_by(StateKind::Registers, state.registers.spa(), needs.groups);
+    let (status, fault) = moved.set();
     if status == Status::Ok {
         if needs.groups & group::TIME != 0 {
             state.set_clock();

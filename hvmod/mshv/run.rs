@@ -69,10 +69,8 @@ fn run<'a>(partition: &Partition, vp: &'a Vp) -> Result<MutexGuard<'a, State>> {
             state = sleep(vp, state, None)?;
             continue;
         }
-        if state.local.look_at_timers || state.has_timers() && vp.waiter.rang() {
-            if partition.run_timers(vp, &mut state).is_err() {
-                hypercall::report();
-            }
+        if state.timers_want_a_look(vp) && partition.run_timers(vp, &mut state).is_err() {
+            hypercall::report();
         }
         state.run.orders = partition.orders(&state);
         if state.retired {

@@ -24,10 +24,12 @@ use crate::tlfs::{
 static CLEAR: [u64; PAGE_SIZE / 8] = [0; PAGE_SIZE / 8];
 
 impl State {
-    /// Whether the guest can use synthetic timers.
+    /// Whether [`Partition::run_timers`] has something to do: somebody changed the VP's timers or
+    /// its time, or the alarm of the next timer rang.
     #[inline]
-    pub(super) fn has_timers(&self) -> bool {
-        self.local.offers(feature::TIMERS)
+    pub(super) fn timers_want_a_look(&self, vp: &Vp) -> bool {
+        let local = &self.local;
+        local.look_at_timers || local.offers(feature::TIMERS) && vp.waiter.rang()
     }
 }
 

@@ -8,6 +8,7 @@
 
 use super::{partition::Partition, user};
 use crate::{
+    hvabi,
     hypercall::{self, PartitionId},
     sys::block,
     tlfs::{
@@ -18,7 +19,7 @@ use crate::{
 };
 use kernel::prelude::*;
 
-const PAGE_SIZE: u64 = 4096;
+const PAGE_SIZE: u64 = hvabi::PAGE_SIZE as u64;
 
 /// A bit for each page.
 struct Bits(KVVec<u64>);

@@ -17,7 +17,7 @@ use crate::{
         vp::RunPage,
         MAX_VPS,
     },
-    hypercall::{self, PartitionId},
+    hypercall::{self, PartitionId, VpState},
     requirements,
     sys::{
         anon_file::{AnonFile, Pending},
@@ -259,13 +259,33 @@ impl Vp {
         }
     }
 
+    /// State of this VP in hvcore, which is moved through the page at `page_spa`.
+    pub(super) fn state_by(&self, kind: StateKind, page_spa: u64, groups: u64) -> VpState {
+        VpState {
+            partition: self.partition,
+            index: self.index,
+            kind,
+            page_spa,
+            groups,
+        }
+    }
+
+    /// Has hvcore write state to the page at `page_spa`.
+    pub(super) fn load(&self, kind: StateKind, page_spa: u64, groups: u64) -> HvResult {
+        hv_status(self.state_by(kind, page_spa, groups).get())
+    }
+
+    /// Has hvcore read state from the page at `page_spa`: all or nothing.
+    pub(super) fn store(&self, kind: StateKind, page_spa: u64, groups: u64) -> HvResult {
+        hv_status(self.state_by(kind, page_spa, groups).set().0)
+    }
+
     /// hvcore's counters of this VP, if it still has them.
     fn stats(&self) -> Option<Shared<VpStats>> {
         let stats = Shared::<VpStats>::new().ok()?;
         let _state = self.lock();
-        let (status, _) =
-            hypercall::vp_get(self.partition, self.index, StateKind::Stats, stats.spa(), 0);
-        (status == Status::Ok).then_some(stats)
+        self.load(StateKind::Stats, stats.spa(), 0).ok()?;
+        Some(stats)
     }
 
     /// Adds the VM exits of this VP, by reason.

@@ -7,11 +7,10 @@ use super::{
     partition::Partition,
     synic::with_synic,
     user,
-    vp::{hv_status, State, Vp},
+    vp::{State, Vp},
 };
 use crate::{
     hvabi::state::{group, StateKind},
-    hypercall,
     sys::shared::Shared,
     tlfs::{
         fpu::XsaveArea,
@@ -143,8 +142,7 @@ fn synic_page(
 
 /// Loads the APIC's page to where the XSAVE area otherwise goes.
 fn load_lapic(vp: &Vp, state: &mut State) -> HvResult {
-    let spa = state.xsave.spa();
-    hv_status(hypercall::vp_get(vp.partition_id(), vp.index(), StateKind::Apic, spa, 0).0)
+    vp.load(StateKind::Apic, state.xsave.spa(), 0)
 }
 
 fn get_lapic(vp: &Vp, state: &mut State) -> HvResult<LapicState> {
@@ -160,8 +158,7 @@ fn set_lapic(vp: &Vp, state: &mut State, lapic: &LapicState) -> HvResult {
     let deadline = state.registers.tsc_deadline;
     load_lapic(vp, state)?;
     lapic::to_page(lapic, &mut state.xsave);
-    let spa = state.xsave.spa();
-    hv_status(hypercall::vp_set(vp.partition_id(), vp.index(), StateKind::Apic, spa, 0).0)?;
+    vp.store(StateKind::Apic, state.xsave.spa(), 0)?;
     if lapic.has_deadline() {
         state.load_groups(vp, group::TIME)?;
         match deadline {

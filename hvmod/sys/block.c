@@ -38,6 +38,7 @@ void *hvmod_block_alloc(size_t pages, bool account)
 	return block;
 }
 
+/* Pages that Linux could give without swapping. */
 u64 hvmod_pages_available(void)
 {
 	return max(si_mem_available(), 0L);

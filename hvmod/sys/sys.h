@@ -11,13 +11,12 @@
 /* block.c */
 void *hvmod_block_alloc(size_t pages, bool account);
 void hvmod_block_free(void *block, size_t pages);
+u64 hvmod_pages_available(void);
 
 /* page.c */
 void *hvmod_page_alloc(void);
 void hvmod_page_free(void *page);
 u64 hvmod_spa(const void *address);
-
-u64 hvmod_pages_available(void);
 
 /* deposit.c */
 void hvmod_deposit_add(u64 spa, size_t pages, bool private);

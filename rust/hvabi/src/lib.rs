@@ -22,6 +22,9 @@ pub const ABI_VERSION: u32 = 1;
 /// Size of the pages that both sides count in, in bytes.
 pub const PAGE_SIZE: usize = 4096;
 
+/// Pages in what one entry of a page table of level 2 maps, which is 2 MiB.
+pub const LARGE_PAGES: usize = 512;
+
 /// First guest physical address that four levels of EPT can not reach (SDM vol. 3, 30.3.2).
 pub const GPA_END: u64 = 1 << 48;
 

@@ -40,4 +40,4 @@ pub mod walk;
 pub mod xsave;
 
 /// Size of a page of the hypervisor, in bytes.
-pub const PAGE_SIZE: usize = 4096;
+pub const PAGE_SIZE: usize = hvabi::PAGE_SIZE;
