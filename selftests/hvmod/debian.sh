@@ -16,7 +16,7 @@ boot() {
 	: >$out
 	HVCTL_LOG=info ./hvctl run --name debian --kernel $place/vmlinuz --initrd $place/initrd.img \
 		--memory 512 --disk path=$place/guest.img,serial=ROOT \
-		--cmdline "console=ttyS0 root=/dev/vda rw $lab quiet" </tmp/typed >$out 2>$out.err & pid=$!
+		--cmdline "console=ttyS0 root=/dev/vda rw $quick quiet" </tmp/typed >$out 2>$out.err & pid=$!
 	exec 3>/tmp/typed
 	until_says 'login:' 900
 }

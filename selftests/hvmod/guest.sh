@@ -12,7 +12,7 @@ rounds=1
 
 # boot MEMORY TEST: sets $status
 boot() {
-	guest_run --initrd initrd --memory "$1" --timeout 280 --cmdline "console=ttyS0 panic=-1 $lab test=$2"
+	guest_run --initrd initrd --memory "$1" --timeout 280 --cmdline "console=ttyS0 panic=-1 $quick test=$2"
 }
 
 model=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)

@@ -34,7 +34,7 @@ guest_words=
 # run_guest OPTION...: boots it; sets $status.
 run_guest() {
 	HVCTL_LOG=info guest_run --initrd /tmp/initrd --memory 192 --timeout $guest_time \
-		--cmdline "console=ttyS0 panic=-1 $lab quiet test=script $guest_words" "$@" </dev/null
+		--cmdline "console=ttyS0 panic=-1 $quick quiet test=script $guest_words" "$@" </dev/null
 }
 
 # start_guest OPTION...: the same beside the test, as $pid, until it says that it waits; false if it
@@ -42,7 +42,7 @@ run_guest() {
 start_guest() {
 	: >$guest_out.raw
 	HVCTL_LOG=info ./hvctl run --kernel vmlinuz --initrd /tmp/initrd --memory 192 --timeout $guest_time \
-		--cmdline "console=ttyS0 panic=-1 $lab quiet test=script $guest_words" "$@" \
+		--cmdline "console=ttyS0 panic=-1 $quick quiet test=script $guest_words" "$@" \
 		</dev/null >$guest_out.raw 2>$guest_out.err & pid=$!
 	guest_reaches 'guest: waits'
 }

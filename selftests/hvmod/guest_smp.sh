@@ -9,7 +9,7 @@
 # start VPS END: in the background, as $pid.
 start() {
 	./hvctl run --kernel vmlinuz --initrd initrd --memory 192 --cpus "$1" --timeout 500 \
-		--cmdline "console=ttyS0 panic=-1 $lab test=smp end=$2" </dev/null >$guest_out.raw 2>$guest_out.err & pid=$!
+		--cmdline "console=ttyS0 panic=-1 $quick test=smp end=$2" </dev/null >$guest_out.raw 2>$guest_out.err & pid=$!
 }
 
 # ended STATUS: waits for it.

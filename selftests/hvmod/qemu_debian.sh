@@ -50,7 +50,7 @@ echo "# kernel $(ask kernel 'uname -r'), $cmdline"
 # systemd's patience: as QEMU's guest was told.
 patience=$(echo "$cmdline" | grep -o 'systemd\.[^ ]*' | tr '\n' ' ')
 HVCTL_LOG=info ./hvctl run --name debian --kernel $place/vmlinuz --initrd $place/initrd.img --memory 512 \
-	--disk path=/tmp/copy.img,serial=ROOT --cmdline "console=ttyS0 root=/dev/vda rw $lab quiet $patience" \
+	--disk path=/tmp/copy.img,serial=ROOT --cmdline "console=ttyS0 root=/dev/vda rw $quick quiet $patience" \
 	<&7 >>/tmp/debian.hvctl 2>/tmp/debian.hvctl.err & hvctl_pid=$!
 of hvctl
 step "hvctl: a copy of the disk boots to its login prompt at the same time" until_says "login:" 3000
