@@ -83,6 +83,12 @@ clean:
 lab:
 	selftests/lab/build $(if $(KERNEL),--kernel $(KERNEL))
 
+# Python, which a bare Debian does not have.
+demo test bench mutants soak fuzz: tools
+.PHONY: tools
+tools:
+	@selftests/tools
+
 demo test bench mutants:
 	@selftests/$@
 
@@ -96,17 +102,13 @@ fuzz:
 # The kernel's settings (.rustfmt.toml in its tree).
 rustfmt := rustfmt --edition 2021 --config newline_style=Unix
 
-fmt:
-	@$(rustfmt) hvmod/hvmod_main.rs
-	@cd rust && $(CARGO) fmt
-	@cd rust/fuzz/libfuzzer && $(CARGO) fmt
-	@cd hvctl-user && $(CARGO) fmt
-	@cd hvctl-user/fuzz && $(CARGO) fmt
-
-fmt-check:
-	@$(rustfmt) --check hvmod/hvmod_main.rs
-	@cd rust && $(CARGO) fmt --check
-	@cd hvctl-user && $(CARGO) fmt --check
+fmt-check: check := --check
+fmt fmt-check:
+	@command -v rustfmt >/dev/null || { echo "hvmod: there is no rustfmt here: install it, or use" \
+		"the lab's: selftests/lab/enter -- make $@" >&2; exit 1; }
+	@$(rustfmt) $(check) hvmod/hvmod_main.rs
+	@for workspace in rust rust/fuzz/libfuzzer hvctl-user hvctl-user/fuzz; do \
+		(cd $$workspace && $(CARGO) fmt $(check)) || exit; done
 
 # The trusted core: its lines, what is unsafe in it, and its code; fails above its limits.
 tcb:
@@ -115,16 +117,17 @@ tcb:
 help:
 	@echo 'Build:'
 	@echo '  make                  hvmod.ko for the running kernel, and hvctl, into build/'
-	@echo '  make HVMOD_DEBUG=1 module   hvmod-debug.ko, which fails on demand: for tests only'
 	@echo '  make KDIR=DIR         for the kernel that was built in DIR'
 	@echo '  make lab              build the lab: Debian 13, its kernel, an emulated machine with VMX'
 	@echo '  make LAB=1            build in the lab, for its kernel (KERNEL=7.2: another series)'
 	@echo '  make install          the module, hvctl and its man page (PREFIX=, DESTDIR=, LAB=1)'
+	@echo '  make HVMOD_DEBUG=1 module'
+	@echo '                        hvmod-debug.ko, which fails on demand: for tests only'
 	@echo '  make clean            remove what was built here; the lab stays'
 	@echo
 	@echo 'Try, in the lab, with nothing else to prepare:'
 	@echo '  make demo             a stock kernel as a guest under a stock kernel'
-	@echo '  make test             all tests'
+	@echo '  make test             all tests (some of them: selftests/test NAME...)'
 	@echo '  make bench            the cost of exits, beside that of KVM'
 	@echo '  make soak             the same tests for hours (PART="fuzz rounds": only these)'
 	@echo '  make fuzz             fuzz hvcore, and the emulator of hvctl, here (TARGET=, RUNS=, SEED=)'
@@ -134,3 +137,5 @@ help:
 	@echo '  make fmt, fmt-check   rustfmt with the settings of the kernel'
 	@echo '  make clippy           (LAB=1: with the toolchain of the lab)'
 	@echo '  make tcb              size of the trusted core, against rust/hvcore/limits'
+	@echo
+	@echo 'selftests/test --list names the tests, selftests/lab/README.md explains the lab.'

@@ -6,7 +6,7 @@
 quick="nowatchdog audit=0 apparmor=0 random.trust_cpu=on cryptomgr.notests"
 # For a guest that has no frequency MSRs of Hyper-V: the speed of its clock as the root was told it, if
 # it was. Linux mistakes that of an emulated machine.
-clock=$(grep -o 'tsc_early_khz=[0-9]*' /proc/cmdline)
+clock_speed=$(grep -o 'tsc_early_khz=[0-9]*' /proc/cmdline)
 guest_out=/tmp/guest.out
 
 # guest_run OPTION...: runs the stock kernel; sets $status.

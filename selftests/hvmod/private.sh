@@ -21,7 +21,7 @@ sum() {
 start() {
 	: >/tmp/out
 	./hvctl run --private --kernel vmlinuz --initrd initrd --memory 128 --timeout 400 \
-		--cmdline "console=ttyS0 panic=-1 $clock $quick test=$1" <"${2:-/dev/null}" >/tmp/out 2>/tmp/err &
+		--cmdline "console=ttyS0 panic=-1 $clock_speed $quick test=$1" <"${2:-/dev/null}" >/tmp/out 2>/tmp/err &
 	pid=$!
 }
 

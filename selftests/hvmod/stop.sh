@@ -20,7 +20,7 @@ guest_check "stop: the guest hears of its power button and ends" ./hvctl stop he
 end_guest
 guest_check "and the run ends as after a power-off" [ $status -eq 0 ]
 nothing_refused
-guest_words=deaf
+guest_words="deaf $clock_speed"
 start_guest --name deaf --plain
 ./hvctl stop deaf --timeout 3 2>/dev/null
 stopped=$?

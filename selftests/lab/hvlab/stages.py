@@ -4,9 +4,31 @@
 import argparse
 import concurrent.futures
 import os
+import shutil
 
 from . import bochs, cache, debian, image, kernel, qemu, root
 from .cache import LabError
+
+
+# Bytes that all stages take together, with room to run machines.
+DISK_SPACE = 7 * 10**9
+
+
+def check_machine():
+    """Say at once what would otherwise be found out after minutes."""
+    if os.geteuid():
+        raise LabError("root is needed to build the lab, which makes a Debian 13 and enters it: "
+                       "run this as root")
+    if os.uname().machine != "x86_64":
+        raise LabError(f"the lab emulates an x86-64 machine on one, and this is {os.uname().machine}")
+    if not shutil.which("apt-get"):
+        raise LabError("the lab takes Debian 13 from the archive that this machine's apt is set up with, "
+                       "and there is no apt-get here: use a Debian 12 or 13")
+    place = cache.directory()
+    free = shutil.disk_usage(place).free
+    if not root.directory().is_dir() and free < DISK_SPACE:
+        raise LabError(f"there are {free / 10**9:.1f} GB free in {place}, and the lab needs "
+                       f"{DISK_SPACE // 10**9}: make room, or name another place in XDG_CACHE_HOME")
 
 
 def main():
@@ -19,8 +41,7 @@ def main():
     parser.add_argument("--update", action="store_true",
                         help="look for newer packages in the archive")
     arguments = parser.parse_args()
-    if os.geteuid():
-        raise LabError("root is needed to build the lab")
+    check_machine()
     progress = cache.Progress(5)
     with cache.lock("build"):
         stage = cache.Stage(progress, 1, "debian")
