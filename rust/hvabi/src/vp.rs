@@ -13,6 +13,7 @@ pub mod gpr {
     pub const RSI: usize = 6;
     pub const RDI: usize = 7;
     pub const R8: usize = 8;
+    pub const R9: usize = 9;
 }
 
 /// Why [`Call::VpRun`](crate::call::Call::VpRun) came back.

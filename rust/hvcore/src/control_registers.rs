@@ -7,6 +7,7 @@ use crate::arch::insn;
 use crate::arch::vmcs::{self, control};
 use crate::policy::cr::{efer, Mode, Policy, Register, Write};
 use crate::policy::Gp;
+use hvabi::state::Table;
 use hvabi::vp::gpr::{RDX, RSP};
 use hvabi::vp::Segment;
 
@@ -96,28 +97,30 @@ impl Rules {
         }
         vmcs::LDTR.write(&Segment { access: 0x82, ..data });
         vmcs::TR.write(&Segment { access: 0x8b, ..data });
-        vmcs::GUEST_GDTR_BASE.write(0);
-        vmcs::GUEST_GDTR_LIMIT.write(0xffff);
-        vmcs::GUEST_IDTR_BASE.write(0);
-        vmcs::GUEST_IDTR_LIMIT.write(0xffff);
+        let table = Table { limit: 0xffff, ..Table::default() };
+        vmcs::GDTR.write(table);
+        vmcs::IDTR.write(table);
         self.set_mode(&Mode { cr0: 0x6000_0010, ..Mode::default() });
         vmcs::GUEST_DR7.write(0x400);
         vmcs::GUEST_DEBUGCTL.write(0);
         vmcs::GUEST_RIP.write(rip);
         vmcs::GUEST_RSP.write(0);
         vmcs::GUEST_RFLAGS.write(2);
-        vmcs::GUEST_SYSENTER_CS.write(0);
-        vmcs::GUEST_SYSENTER_ESP.write(0);
-        vmcs::GUEST_SYSENTER_EIP.write(0);
-        vmcs::GUEST_ACTIVITY.write(0);
-        vmcs::GUEST_INTERRUPTIBILITY.write(0);
-        vmcs::GUEST_PENDING_DEBUG.write(0);
-        vmcs::ENTRY_INFO.write(0);
+        vmcs::write_sysenter([0; 3]);
+        activate();
         let mut gpr = [0; 16];
         // Family, model and stepping.
         gpr[RDX] = u64::from(insn::cpuid(1, 0)[0]);
         gpr
     }
+}
+
+/// Makes the guest active, with nothing to be delivered and nothing held back.
+pub fn activate() {
+    vmcs::GUEST_ACTIVITY.write(0);
+    vmcs::GUEST_INTERRUPTIBILITY.write(0);
+    vmcs::GUEST_PENDING_DEBUG.write(0);
+    vmcs::ENTRY_INFO.write(0);
 }
 
 /// Writes EFER and the control that has to agree with EFER.LMA (SDM vol. 3, 27.3.1.1).

@@ -8,10 +8,7 @@ use crate::partition::{self, Answer};
 use crate::{child, interrupt, machine, vp, vp_state};
 use hvabi::call::{Call, Status};
 use hvabi::log::Level;
-use hvabi::vp::gpr::{RAX, RDI, RDX, RSI};
-
-const R8: usize = 8;
-const R9: usize = 9;
+use hvabi::vp::gpr::{R8, R9, RAX, RDI, RDX, RSI};
 
 /// Carries out the call that the root's registers say, and answers in them.
 pub fn dispatch(lp: &mut Lp) {

@@ -8,14 +8,16 @@ use crate::arch::lock::SpinLock;
 use crate::arch::lp::{self, Continue, Lp, LpPages, Native};
 use crate::arch::vmcs::{self, control, SegmentFields};
 use crate::arch::{insn, msr, public, root_memory, tables};
+use crate::control_registers;
 use crate::death;
 use crate::machine::{self, config};
 use crate::mem::frame::Frame;
 use crate::policy::{self, cr::Policy};
 use crate::root;
-use hvabi::boot::CoreInfo;
+use hvabi::boot::{CoreInfo, TablePointer};
 use hvabi::call::{Missing, Status};
 use hvabi::log::Level;
+use hvabi::state::Table;
 use hvabi::vp::Segment;
 use hvabi::MAX_LPS;
 
@@ -241,7 +243,6 @@ pub fn write_controls(caps: &Caps, secondary: u32, space: &Space, policy: &Polic
     vmcs::EXIT_MSR_STORES.write(0);
     vmcs::EXIT_MSR_LOADS.write(0);
     vmcs::ENTRY_MSR_LOADS.write(0);
-    vmcs::ENTRY_INFO.write(0);
     vmcs::LINK_POINTER.write(u64::MAX);
     vmcs::CR0_MASK.write(policy.cr0_mask);
     vmcs::CR4_MASK.write(policy.cr4_mask);
@@ -259,18 +260,18 @@ fn write_guest(lp: &Lp, cr0: u64, segments: &Segments) {
     vmcs::GUEST_RIP.write(go_on.rip);
     // Interrupts off; the root turns them on itself.
     vmcs::GUEST_RFLAGS.write(1 << 1);
-    vmcs::GUEST_GDTR_BASE.write(lp.native.gdtr.base);
-    vmcs::GUEST_GDTR_LIMIT.write(u32::from(lp.native.gdtr.limit));
-    vmcs::GUEST_IDTR_BASE.write(lp.native.idtr.base);
-    vmcs::GUEST_IDTR_LIMIT.write(u32::from(lp.native.idtr.limit));
+    let table = |from: TablePointer| Table {
+        base: from.base,
+        limit: u32::from(from.limit),
+        ..Table::default()
+    };
+    vmcs::GDTR.write(table(lp.native.gdtr));
+    vmcs::IDTR.write(table(lp.native.idtr));
     vmcs::GUEST_DR7.write(insn::read_dr7());
     vmcs::GUEST_DEBUGCTL.write(insn::rdmsr(msr::DEBUGCTL));
     vmcs::GUEST_PAT.write(insn::rdmsr(msr::PAT));
     vmcs::GUEST_EFER.write(insn::rdmsr(msr::EFER));
-    vmcs::GUEST_SYSENTER_CS.write(insn::rdmsr(msr::SYSENTER_CS) as u32);
-    vmcs::GUEST_SYSENTER_ESP.write(insn::rdmsr(msr::SYSENTER_ESP));
-    vmcs::GUEST_SYSENTER_EIP.write(insn::rdmsr(msr::SYSENTER_EIP));
-    vmcs::GUEST_ACTIVITY.write(0);
-    vmcs::GUEST_INTERRUPTIBILITY.write(0);
-    vmcs::GUEST_PENDING_DEBUG.write(0);
+    let sysenter = [msr::SYSENTER_CS, msr::SYSENTER_ESP, msr::SYSENTER_EIP];
+    vmcs::write_sysenter(sysenter.map(insn::rdmsr));
+    control_registers::activate();
 }

@@ -11,8 +11,11 @@
 //! * [`mem`]: frames, page tables, memory types, ownership;
 //! * [`policy`]: which CPUID, MSR and control-register values the root and a child get;
 //! * [`apic`]: the virtual local APIC;
+//! * [`machine`]: what all LPs share;
 //! * [`launch`], [`root`], [`hypercall`]: an LP's life in the root partition;
-//! * [`partition`], [`vp`], [`child`]: the children.
+//! * [`partition`], [`vp`], [`child`], [`child_exit`]: the children, and [`interrupt`]s for them;
+//! * [`switch`], [`event`], [`control_registers`], [`vp_state`]: the state of a guest;
+//! * [`death`]: what hvcore does when it finds itself broken.
 
 #![cfg_attr(not(test), no_std)]
 
@@ -31,7 +34,6 @@ pub mod arch;
 pub mod child;
 pub mod child_exit;
 pub mod control_registers;
-
 pub mod death;
 pub mod event;
 pub mod hypercall;

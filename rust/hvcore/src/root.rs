@@ -20,7 +20,7 @@ use core::sync::atomic::Ordering;
 use hvabi::call::Status;
 use hvabi::log::Level;
 use hvabi::stats::EXIT_REASONS;
-use hvabi::vp::gpr::{RAX, RCX, RDX};
+use hvabi::vp::gpr::{RAX, RBX, RCX, RDX};
 
 /// Runs the root on this LP for ever. Returns only if the first VM entry failed.
 pub fn run(lp: &mut Lp) -> Failed {
@@ -192,7 +192,7 @@ fn cpuid(lp: &mut Lp) {
     let cr4 = vmcs::GUEST_CR4.read();
     let [eax, ebx, ecx, edx] = policy::cpuid::root(leaf, subleaf, native, lp.index, cr4);
     lp.gpr[RAX] = u64::from(eax);
-    lp.gpr[hvabi::vp::gpr::RBX] = u64::from(ebx);
+    lp.gpr[RBX] = u64::from(ebx);
     lp.gpr[RCX] = u64::from(ecx);
     lp.gpr[RDX] = u64::from(edx);
     event::skip_instruction();

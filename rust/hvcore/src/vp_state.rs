@@ -12,10 +12,10 @@ use crate::machine::config;
 use crate::partition::{self, Answer};
 use crate::policy::cr::{efer, Mode};
 use crate::policy::msr::{canonical, pat_valid};
-use crate::policy::{cr, xsave};
+use crate::policy::{self, cr, xsave};
 use crate::vp::{self, Activity, State};
 use hvabi::call::Status;
-use hvabi::state::{activity, group, Registers, StateKind, Table};
+use hvabi::state::{activity, group, Registers, StateKind};
 use hvabi::vp::Segment;
 
 const REGISTERS: u64 = StateKind::Registers as u64;
@@ -72,10 +72,6 @@ pub fn access(lp: &Lp, set: bool, [number, index, kind, spa, groups]: [u64; 5]) 
     Ok(0)
 }
 
-fn table(base: vmcs::Field<u64>, limit: vmcs::Field<u32>) -> Table {
-    Table { base: base.read(), limit: limit.read(), reserved: 0 }
-}
-
 fn segments(registers: &mut Registers) -> [(SegmentFields, &mut Segment); 8] {
     [
         (vmcs::ES, &mut registers.es),
@@ -95,8 +91,8 @@ fn read_registers(state: &State, registers: &mut Registers, groups: u64) {
         for (fields, segment) in segments(registers) {
             *segment = fields.read();
         }
-        registers.gdtr = table(vmcs::GUEST_GDTR_BASE, vmcs::GUEST_GDTR_LIMIT);
-        registers.idtr = table(vmcs::GUEST_IDTR_BASE, vmcs::GUEST_IDTR_LIMIT);
+        registers.gdtr = vmcs::GDTR.read();
+        registers.idtr = vmcs::IDTR.read();
     }
     if wanted(group::CONTROL) {
         let mode = config().child_rules.mode();
@@ -160,21 +156,19 @@ fn check(holds: bool, group: u64) -> Result<(), u64> {
     }
 }
 
-/// Sets groups of registers, all or none; an error is the group at fault. What depends on several
+/// Whether groups of registers can be set; an error is the group at fault. What depends on several
 /// groups (a segment's type on the mode, say) VM entry checks, and then the VP does not run.
-/// `tsc_offset` goes with the group of the time.
-fn write_registers(
-    number: u64,
+///
+/// Gives the event and the MSRs that are to be set. The APIC's base, whose check is to set it, is
+/// set already: it comes last.
+fn check_registers(
     state: &mut State,
-    mut new: Registers,
+    new: &Registers,
     groups: u64,
-    tsc_offset: u64,
-) -> Result<(), u64> {
+) -> Result<(Option<Event>, policy::msr::State), u64> {
     let wanted = |group: u64| groups & group != 0;
     let config = config();
     let mut event = None;
-
-    // First everything that can be refused.
     if wanted(group::CONTROL) {
         let long = new.efer & efer::LMA != 0;
         let mode = Mode { cr0: new.cr0, cr3: new.cr3, cr4: new.cr4, efer: new.efer, cs_l: long };
@@ -239,17 +233,29 @@ fn write_registers(
         check(done.is_ok(), group::APIC_BASE)?;
         apic_step::follow_mode(state);
     }
-    // Nothing is refused any more.
-    state.msrs = msrs;
+    Ok((event, msrs))
+}
 
+/// Sets groups of registers, all or none; an error is the group at fault. `tsc_offset` goes with the
+/// group of the time.
+fn write_registers(
+    number: u64,
+    state: &mut State,
+    mut new: Registers,
+    groups: u64,
+    tsc_offset: u64,
+) -> Result<(), u64> {
+    let (event, msrs) = check_registers(state, &new, groups)?;
+    // Nothing is refused any more.
+    let wanted = |group: u64| groups & group != 0;
+    let config = config();
+    state.msrs = msrs;
     if wanted(group::SEGMENTS) {
         for (fields, segment) in segments(&mut new) {
             fields.write(segment);
         }
-        vmcs::GUEST_GDTR_BASE.write(new.gdtr.base);
-        vmcs::GUEST_GDTR_LIMIT.write(new.gdtr.limit);
-        vmcs::GUEST_IDTR_BASE.write(new.idtr.base);
-        vmcs::GUEST_IDTR_LIMIT.write(new.idtr.limit);
+        vmcs::GDTR.write(new.gdtr);
+        vmcs::IDTR.write(new.idtr);
     }
     if wanted(group::CONTROL) {
         let mode = Mode { cr0: new.cr0, cr3: new.cr3, cr4: new.cr4, efer: new.efer, cs_l: false };
@@ -273,9 +279,7 @@ fn write_registers(
         state.switched.syscall = new.syscall;
     }
     if wanted(group::SYSENTER) {
-        vmcs::GUEST_SYSENTER_CS.write(new.sysenter_cs as u32);
-        vmcs::GUEST_SYSENTER_ESP.write(new.sysenter_esp);
-        vmcs::GUEST_SYSENTER_EIP.write(new.sysenter_eip);
+        vmcs::write_sysenter([new.sysenter_cs, new.sysenter_esp, new.sysenter_eip]);
         vmcs::GUEST_PAT.write(new.pat);
     }
     if wanted(group::DEBUG) {

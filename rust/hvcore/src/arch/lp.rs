@@ -15,6 +15,7 @@ use crate::event::{blocking, Event};
 use core::arch::asm;
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use hvabi::boot::{LeaveFrame, TablePointer, STACKS_BASE, STACK_STRIDE};
+use hvabi::state::Table;
 
 /// Where and how the root continues after the launch.
 #[derive(Clone, Copy, Debug)]
@@ -249,14 +250,8 @@ impl Lp {
             dead: u16::from(crate::death::is_dead()),
             ..LeaveFrame::default()
         };
-        frame.gdtr = TablePointer {
-            limit: vmcs::GUEST_GDTR_LIMIT.read() as u16,
-            base: vmcs::GUEST_GDTR_BASE.read(),
-        };
-        frame.idtr = TablePointer {
-            limit: vmcs::GUEST_IDTR_LIMIT.read() as u16,
-            base: vmcs::GUEST_IDTR_BASE.read(),
-        };
+        let pointer = |table: Table| TablePointer { limit: table.limit as u16, base: table.base };
+        (frame.gdtr, frame.idtr) = (pointer(vmcs::GDTR.read()), pointer(vmcs::IDTR.read()));
         let cr3 = vmcs::GUEST_CR3.read();
         let cr4 = vmcs::GUEST_CR4.read() & !CR4_VMXE;
         let cr0 = vmcs::GUEST_CR0.read();

@@ -4,6 +4,7 @@
 
 use super::insn;
 use core::marker::PhantomData;
+use hvabi::state::Table;
 
 /// A width of VMCS fields.
 pub trait Width: Copy {
@@ -230,6 +231,34 @@ impl SegmentFields {
         self.access.write(segment.access);
         self.selector.write(segment.selector);
     }
+}
+
+/// The two fields of a descriptor-table register.
+#[derive(Clone, Copy)]
+pub struct TableFields {
+    base: Field<u64>,
+    limit: Field<u32>,
+}
+
+pub const GDTR: TableFields = TableFields { base: GUEST_GDTR_BASE, limit: GUEST_GDTR_LIMIT };
+pub const IDTR: TableFields = TableFields { base: GUEST_IDTR_BASE, limit: GUEST_IDTR_LIMIT };
+
+impl TableFields {
+    pub fn read(self) -> Table {
+        Table { base: self.base.read(), limit: self.limit.read(), reserved: 0 }
+    }
+
+    pub fn write(self, table: Table) {
+        self.base.write(table.base);
+        self.limit.write(table.limit);
+    }
+}
+
+/// Writes the MSRs of SYSENTER: IA32_SYSENTER_CS, _ESP and _EIP.
+pub fn write_sysenter([cs, esp, eip]: [u64; 3]) {
+    GUEST_SYSENTER_CS.write(cs as u32);
+    GUEST_SYSENTER_ESP.write(esp);
+    GUEST_SYSENTER_EIP.write(eip);
 }
 
 /// Basic exit reasons (SDM vol. 3, appendix C) that hvcore tells apart.
