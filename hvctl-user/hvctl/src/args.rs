@@ -88,9 +88,13 @@ Exit status:
    14  ended by hvctl stop, the guest not having powered off in time
   124  ended by --timeout
   128+n  ended by signal n (129: terminal closed, 130: Ctrl-C, 143: kill, 137: kill -9)
+
 A guest that halts, or panics without a reset, goes on until one of the last four.
 With --exit-port, a guest's write of v ends the run with status 2v+1, of which a status keeps \
-the low 8 bits: v and v+128 are the same. It is odd, as no other is but some signals'.";
+the low 8 bits: v and v+128 are the same. It is odd, as no other is but some signals'.
+
+With HVCTL_LOG=info in the environment, hvctl says on standard error how it goes, and what its \
+queues did; =debug says more.";
 
 /// Boot a partition and attach this terminal to its console
 #[derive(Debug, clap::Args)]
