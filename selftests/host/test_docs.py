@@ -11,7 +11,7 @@ sys.path.insert(0, str(TOP / "selftests"))
 
 from runner import groups  # noqa: E402
 
-PAGES = [path for place in (".", "docs", "selftests/lab", "selftests/payloads", "selftests/attack", "rust/fuzz")
+PAGES = [path for place in (".", "docs", "selftests/lab", "selftests/payloads", "rust/fuzz")
          for path in sorted((TOP / place).glob("*.md"))]
 MAKEFILE = (TOP / "Makefile").read_text()
 TARGETS = {name for line in re.findall(r"^([a-z][a-z -]*):(?!=)", MAKEFILE, re.M) for name in line.split()}
@@ -55,7 +55,8 @@ class Docs(unittest.TestCase):
                   lambda match: set(match.group(1).split()) - TARGETS)
 
     def test_names_of_tests(self):
-        self.each(r"selftests/test(?: --?\S+(?: \d+| virtme| here)?)*((?: [a-z][a-z0-9-]*)+)",
+        options = r"(?: --?\S+(?: \d+| virtme| here)?)*"
+        self.each(rf"selftests/test{options}((?: (?!here|virtme)[a-z][a-z0-9-]*)+)",
                   lambda match: set(match.group(1).split()) - TESTS)
 
     def test_options_of_hvctl(self):
