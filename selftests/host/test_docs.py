@@ -9,16 +9,14 @@ import unittest
 TOP = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "selftests"))
 
-from runner import groups  # noqa: E402
+from runner import groups, host, listing  # noqa: E402
 
 PAGES = [path for place in (".", "docs", "selftests/lab", "selftests/payloads", "rust/fuzz")
          for path in sorted((TOP / place).glob("*.md"))]
 MAKEFILE = (TOP / "Makefile").read_text()
 TARGETS = {name for line in re.findall(r"^([a-z][a-z -]*):(?!=)", MAKEFILE, re.M) for name in line.split()}
 MANUAL = (TOP / "hvctl-user/hvctl/man/hvctl.1").read_text().replace("\\-", "-")
-TESTS = {group.name for group in groups.ALL} | set(
-    re.search(r"^HOST_TESTS = \[(.*?)\]\n.*?^SOAK_TESTS = \[(.*?)\]", (TOP / "selftests/test").read_text(),
-              re.M | re.S).expand(r"\1, \2").replace('"', "").split(", "))
+TESTS = {group.name for group in groups.ALL} | set(host.TESTS) | set(host.SOAK_TESTS)
 
 
 def code(page):
@@ -67,6 +65,14 @@ class Docs(unittest.TestCase):
                 re.findall(r"--[a-z-]+", section.group(1)))
 
         self.each(r"^hvctl (?!help)(\w+)(.*)", missing)
+
+
+class Listing(unittest.TestCase):
+    def test_each_program_says_what_it_shows(self):
+        for group in groups.ALL:
+            for name, command in group.programs:
+                with self.subTest(program=name):
+                    self.assertGreater(len(listing.about(command)), 20)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,18 @@ import subprocess
 
 TOP = pathlib.Path(__file__).resolve().parent.parent.parent
 ENTER = TOP / "selftests/lab/enter"
+# The tests, and what each shows.
+TESTS = {
+    "cargo-rust": "cargo test in rust: hvcore's logic, and what hvmod makes of Hyper-V's structures",
+    "cargo-hvctl-user": "cargo test in hvctl-user: hvctl, its devices and its emulator",
+    "fuzz": "the fuzzers of hvcore and of the emulator, for seconds",
+    "fmt": "rustfmt, with the kernel's settings where they apply",
+    "clippy": "clippy for the module and all crates",
+    "tcb": "the trusted core is within rust/hvcore/limits",
+    "runner": "the scripts' own tests; what documents name is there",
+    "debian-qemu": "the disk of a Debian guest boots in QEMU too",
+}
+SOAK_TESTS = {"fuzz-devices": "ten million damaged queues for each device of hvctl"}
 # Debian 13's, for which the sources are written.
 OLDEST_CARGO = (1, 85)
 # Of hours of fuzzing, for each device.
