@@ -41,13 +41,6 @@ static void tap_note(const char *format, ...)
 	fflush(stdout);
 }
 
-__attribute__((unused))
-static void tap_skip(const char *name, const char *reason)
-{
-	printf("ok %d - %s # SKIP %s\n", ++tap_number, name, reason);
-	fflush(stdout);
-}
-
 /* Two numbers that must be the same. */
 __attribute__((unused))
 static bool tap_equal(const char *name, unsigned long long got, unsigned long long wanted)

@@ -23,7 +23,6 @@ pub mod boot {
     pub const PAGE_TABLES: u64 = 0x9000;
     pub const COMMAND_LINE: u64 = 0x2_0000;
     pub const MULTIBOOT_INFO: u64 = 0x3_0000;
-    pub const MODULES: u64 = 0x3_1000;
     /// Above all of these.
     pub const END: u64 = 0x4_0000;
 }

@@ -149,7 +149,7 @@ fn read_msr_caps(phys_bits: u32, clock: Clock) -> policy::msr::Caps {
 
 /// What the EPT of this processor can do.
 pub fn ept_caps(caps: &Caps) -> EptCaps {
-    EptCaps { one_gib: caps.ept_1gib(), two_mib: true, access_dirty: false }
+    EptCaps { one_gib: caps.ept_1gib(), two_mib: true }
 }
 
 /// As before the first launch, but for the configuration, which tests do not change.

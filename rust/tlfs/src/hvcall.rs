@@ -99,10 +99,6 @@ pod_struct! {
         pub rsvd_z0: u8,
         pub rsvd_z1: u16,
     }
-    /// `struct hv_input_clear_virtual_interrupt`, and every input that is a partition only.
-    pub struct InputPartition {
-        pub partition_id: u64,
-    }
     /// `struct hv_input_install_intercept`.
     pub struct InputInstallIntercept {
         pub partition_id: u64,

@@ -262,7 +262,6 @@ impl CpuState {
     pub const CR4_PAE: u64 = 1 << 5;
     pub const CR4_LA57: u64 = 1 << 12;
     pub const CR4_SMAP: u64 = 1 << 21;
-    pub const RFLAGS_TF: u64 = 1 << 8;
     pub const RFLAGS_VM: u64 = 1 << 17;
     pub const RFLAGS_AC: u64 = 1 << 18;
     pub const EFER_LME: u64 = 1 << 8;

@@ -280,7 +280,6 @@ pub mod reason {
     pub const VMCLEAR: u32 = 19;
     pub const VMXON: u32 = 27;
     pub const CR_ACCESS: u32 = 28;
-    pub const DR_ACCESS: u32 = 29;
     pub const IO: u32 = 30;
     pub const RDMSR: u32 = 31;
     pub const WRMSR: u32 = 32;
@@ -291,7 +290,6 @@ pub mod reason {
     pub const TPR_BELOW_THRESHOLD: u32 = 43;
     pub const APIC_ACCESS: u32 = 44;
     pub const EPT_VIOLATION: u32 = 48;
-    pub const EPT_MISCONFIG: u32 = 49;
     pub const INVEPT: u32 = 50;
     pub const PREEMPTION_TIMER: u32 = 52;
     pub const INVVPID: u32 = 53;

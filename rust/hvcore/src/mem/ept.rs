@@ -34,7 +34,6 @@ const LEVELS: u32 = 4;
 pub struct EptCaps {
     pub one_gib: bool,
     pub two_mib: bool,
-    pub access_dirty: bool,
 }
 
 impl EptCaps {
@@ -161,11 +160,6 @@ impl Ept {
     /// page tables that lie in read-only pages into exits.
     pub fn eptp(&self) -> u64 {
         self.root.spa().raw() | MemType::WriteBack as u64 | u64::from(LEVELS - 1) << 3
-    }
-
-    /// Whether the processor could keep accessed and dirty flags.
-    pub fn can_track(&self) -> bool {
-        self.caps.access_dirty
     }
 
     /// What is mapped at `gpa`.

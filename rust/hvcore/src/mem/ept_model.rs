@@ -33,7 +33,7 @@ pub struct Both {
 
 impl Both {
     pub fn new(below: &mut dyn FnMut(u64) -> u64) -> Both {
-        const FULL: EptCaps = EptCaps { one_gib: true, two_mib: true, access_dirty: true };
+        const FULL: EptCaps = EptCaps { one_gib: true, two_mib: true };
         let base = [0, 0x3fc0_0000, 0x7f_ffc0_0000][below(3) as usize];
         let total = 3 + below(12) as usize;
         let ept = Ept::new(host_frame(1), FULL);

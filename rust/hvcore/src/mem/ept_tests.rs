@@ -11,7 +11,7 @@ use super::owner::Returned;
 use super::pool::{host_pool, Missing, Pool};
 use super::rng::Rng;
 
-const FULL: EptCaps = EptCaps { one_gib: true, two_mib: true, access_dirty: true };
+const FULL: EptCaps = EptCaps { one_gib: true, two_mib: true };
 const NO_G1: EptCaps = EptCaps { one_gib: false, ..FULL };
 const WB: MemType = MemType::WriteBack;
 

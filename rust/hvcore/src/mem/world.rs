@@ -20,7 +20,7 @@ use super::owner::{Child, Owner, Refused};
 use super::pool::host_pool;
 use super::space::{MapFailed, Memory, Setup, Space, Wish};
 
-const CAPS: EptCaps = EptCaps { one_gib: true, two_mib: true, access_dirty: true };
+const CAPS: EptCaps = EptCaps { one_gib: true, two_mib: true };
 /// RAM of the tests: 8 MiB at 0.
 pub const PAGES: u64 = 2048;
 /// hvcore's block: of it the last pages are public, the others its pool.
