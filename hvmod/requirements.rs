@@ -111,7 +111,9 @@ fn capabilities() -> Result {
     let children = secondary >> 8 & 1 != 0 && os_xsave != 0;
     CHILDREN.store(u32::from(children), Relaxed);
     // SDM vol. 3, 25.6.2 and appendix A.10.
+    let pin = vmx_msr(VmxMsr::PinbasedCtls) >> 32;
     let needed = [
+        (pin, 6, "the preemption timer"),
         (secondary, 1, "EPT"),
         (secondary, 5, "VPID"),
         (secondary, 7, "unrestricted guest"),

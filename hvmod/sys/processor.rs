@@ -52,6 +52,7 @@ unsafe fn rdmsr(msr: u32) -> u64 {
 #[derive(Clone, Copy)]
 pub(crate) enum VmxMsr {
     FeatureControl = 0x3a,
+    PinbasedCtls = 0x481,
     ProcbasedCtls = 0x482,
     ProcbasedCtls2 = 0x48b,
     /// Exists if secondary controls offer EPT or VPID.
@@ -61,7 +62,7 @@ pub(crate) enum VmxMsr {
 /// Reads an MSR of VMX, 0 if the processor does not have it.
 pub(crate) fn vmx_msr(msr: VmxMsr) -> u64 {
     let exists = match msr {
-        VmxMsr::FeatureControl | VmxMsr::ProcbasedCtls => has_vmx(),
+        VmxMsr::FeatureControl | VmxMsr::PinbasedCtls | VmxMsr::ProcbasedCtls => has_vmx(),
         VmxMsr::ProcbasedCtls2 => vmx_msr(VmxMsr::ProcbasedCtls) >> 63 & 1 != 0,
         VmxMsr::EptVpidCap => vmx_msr(VmxMsr::ProcbasedCtls2) >> 32 & (1 << 1 | 1 << 5) != 0,
     };

@@ -142,15 +142,10 @@ pub fn hand_over_nmi(lp: &mut Lp) {
     let blocked = vmcs::GUEST_INTERRUPTIBILITY.read() & blocking::NMI != 0;
     if Event::is_pending() || blocked {
         // One event an entry. The timer, at zero, brings the LP back before the next instruction.
-        if lp.caps.pin.offers(control::pin::PREEMPTION_TIMER) {
-            lp.take_nmi();
-            lp.nmi_later = true;
-            vmcs::PIN_CONTROLS.write(lp.caps.pin.only(control::pin::PREEMPTION_TIMER));
-            vmcs::PREEMPTION_TIMER.write(0);
-        } else if blocked {
-            // The root is in an NMI handler: the NMI merges with the one it handles.
-            lp.take_nmi();
-        }
+        lp.take_nmi();
+        lp.nmi_later = true;
+        vmcs::PIN_CONTROLS.write(lp.caps.pin.only(control::pin::PREEMPTION_TIMER));
+        vmcs::PREEMPTION_TIMER.write(0);
         return;
     }
     if lp.take_nmi() {

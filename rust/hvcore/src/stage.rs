@@ -582,6 +582,15 @@ mod tests {
     use super::*;
     use crate::mem::rng::Rng;
 
+    /// Without the timer an NMI that cannot be injected at once would keep an LP in hvcore.
+    #[test]
+    fn the_timer_is_needed() {
+        switch_on();
+        assert!(Caps::read().is_ok());
+        host::insn::wrmsr(msr::VMX_PINBASED + msr::VMX_TRUE_OFFSET, !(1 << 6) << 32);
+        assert!(matches!(Caps::read(), Err(hvabi::call::Missing::Controls)));
+    }
+
     #[test]
     fn random_hypercalls() {
         for seed in 0..100 {

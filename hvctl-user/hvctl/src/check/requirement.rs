@@ -236,7 +236,7 @@ fn capabilities(facts: &Facts) -> Vec<Requirement> {
             all(&[vmx.tpr_shadow, vmx.apic_access, vmx.apic_registers]),
             old,
         ),
-        one("VMX-preemption timer", vmx.preemption_timer, old).optional(),
+        one("VMX-preemption timer", vmx.preemption_timer, old),
     ]
 }
 

@@ -122,6 +122,17 @@ fn each_missing_thing_is_named_with_its_fix() {
         },
         &["unrestricted guest"],
     );
+    let capability = VmxCapability {
+        preemption_timer: Some(false),
+        ..capable().capability
+    };
+    fails_alone(
+        &Facts {
+            capability,
+            ..capable()
+        },
+        &["VMX-preemption timer"],
+    );
 }
 
 #[test]

@@ -109,7 +109,9 @@ impl Caps {
             | exit::SAVE_EFER
             | exit::LOAD_EFER;
         let entry_bits = entry::IA32E | entry::LOAD_DEBUG | entry::LOAD_PAT | entry::LOAD_EFER;
-        if !self.proc.offers(proc::MSR_BITMAPS)
+        // The timer brings NMIs that cannot be injected at once, and blocks them on the way out.
+        if !self.pin.offers(pin::PREEMPTION_TIMER)
+            || !self.proc.offers(proc::MSR_BITMAPS)
             || !self.exit.offers(exit_bits)
             || !self.entry.offers(entry_bits)
             || self.proc.must & (proc::CR3_LOAD | proc::CR3_STORE) != 0
@@ -121,8 +123,7 @@ impl Caps {
 
     /// True if children can run: what their local APIC and their timers need.
     pub fn children(&self) -> bool {
-        self.pin
-            .offers(pin::EXTERNAL_INTERRUPT | pin::NMI | pin::VIRTUAL_NMIS | pin::PREEMPTION_TIMER)
+        self.pin.offers(pin::EXTERNAL_INTERRUPT | pin::NMI | pin::VIRTUAL_NMIS)
             && self.proc.offers(
                 proc::TPR_SHADOW
                     | proc::HLT

@@ -286,9 +286,7 @@ impl Lp {
     fn block_nmis(&mut self) {
         const HLT: u32 = 1;
         // In wait-for-SIPI the timer would not end it.
-        if !self.caps.pin.offers(control::pin::PREEMPTION_TIMER)
-            || vmcs::GUEST_ACTIVITY.read() > HLT
-        {
+        if vmcs::GUEST_ACTIVITY.read() > HLT {
             return;
         }
         vmcs::PIN_CONTROLS.write(self.caps.pin.only(control::pin::PREEMPTION_TIMER));
