@@ -54,7 +54,13 @@ static int set_private(int fd, uint64_t gpa, uint64_t size, const void *image, u
 
 #define ALL (HVMOD_PRIVATE_WRITABLE | HVMOD_PRIVATE_EXECUTABLE)
 
-/* Pages of RAM, as /proc/kcore shows it, that begin with the secret. */
+/*
+ * Where to look in a page: hvcore's and Linux's lists of free memory overwrite words at its
+ * beginning and in its middle, whether or not the rest was cleared.
+ */
+#define LOOK		(PAGE / 4)
+
+/* Pages of RAM, as /proc/kcore shows it, with the secret. */
 static int find_secret(void)
 {
 	int file = open("/proc/kcore", O_RDONLY), found = 0, i;
@@ -73,7 +79,8 @@ static int find_secret(void)
 		if (segment.p_type != PT_LOAD || segment.p_paddr == (uint64_t)-1)
 			continue;
 		for (at = 0; at < segment.p_memsz; at += PAGE) {
-			if (pread(file, words, sizeof(words), segment.p_offset + at) != sizeof(words))
+			if (pread(file, words, sizeof(words), segment.p_offset + at + LOOK) !=
+			    sizeof(words))
 				continue;
 			pages++;
 			found += (words[0] ^ key) == ~0ull && (words[3] ^ key) == ~0ull;
@@ -94,8 +101,9 @@ static uint8_t *make_image(struct partition *p)
 
 	for (i = 0; i < PATTERN_PAGES * PAGE / 8; i++)
 		secret[i] = ~key;
-	((uint64_t *)(image + SIZE - PAGE))[0] = ~key;
-	((uint64_t *)(image + SIZE - PAGE))[3] = ~key;
+	secret = (uint64_t *)(image + SIZE - PAGE + LOOK);
+	secret[0] = ~key;
+	secret[3] = ~key;
 	p->memory = image;
 	return image;
 }
