@@ -280,7 +280,8 @@ ALL = [
            "        if regions.is_tracked() {", "        if false {", ABI_PRIVATE,
            ("what is tracked gets no private memory: EBUSY",)),
     Mutant("private-image-left-behind", "hvmod/mshv/private.rs", "    buffer.fill(0);\n", "", ABI_PRIVATE,
-           ("the root does not find the secret",)),
+           # A page of the image; it may be in use again when the root looks for the first time.
+           ("the secret is nowhere in RAM",)),
 
     # Speculation: what is told. That a switch does it, a test of switch.rs shows on the host.
     Mutant("speculation-not-chosen", "hvmod/measures.rs", "        return Ok(cpu.choose());",
