@@ -112,7 +112,7 @@ wait $pid 2>/dev/null
 
 # Somebody else than root, who may have /dev/mshv, and then nothing but that.
 as_user() {
-	start-stop-daemon -S -c 1000:1000 -x $PWD/hvctl -- "$@" </dev/null
+	./as_user 1000 ./hvctl "$@" </dev/null
 }
 without_complaint() {
 	! grep -i -e refused -e confined -e landlock /tmp/user
