@@ -108,7 +108,7 @@ static void announced(void)
 
 	partition_open_as(&p, EVERYTHING);
 	tap_equal("of all features, those that there are", property(&p, HV_PROP_SYNTHETIC_FEATURES),
-		  0x06000fbb);
+		  0x06400fbb);
 	guest_cpuid(&p, 1, values);
 	tap(values[2] >> 31, "CPUID says that there is a hypervisor");
 	tap(!hypercall(p.vp, HV_REGISTER_INTERCEPT_RESULT, 0, &(struct hv_cpuid_result){
