@@ -210,7 +210,6 @@ static void timers(void)
 	write_msr(&p, TIMER_CONFIG(0), TIMER_ENABLED | TIMER_PERIODIC | TIMER_SINT);
 	*guest_u64(&p, RESULTS) = 0;
 	start_long(&p, busy, busy_end);
-	memcpy(p.memory + CODE + 0x900, handler, handler_end - handler);
 	if (run_to(&p, HV_MSG_IO_PORT, "a periodic timer interrupts a VP that runs"))
 		tap(*guest_u64(&p, RESULTS) >= 3, "again and again");
 	tap_equal("it goes on", msr(&p, TIMER_CONFIG(0)), TIMER_ENABLED | TIMER_PERIODIC | TIMER_SINT);
@@ -255,7 +254,6 @@ static void direct_timers(void)
 	write_msr(&p, TIMER_CONFIG(0), TIMER_ENABLED | TIMER_PERIODIC | TIMER_DIRECT);
 	*guest_u64(&p, RESULTS) = 0;
 	start_long(&p, busy, busy_end);
-	memcpy(p.memory + CODE + 0x900, keeps, keeps_end - keeps);
 	if (run_to(&p, HV_MSG_IO_PORT, "a periodic one interrupts a VP that runs"))
 		tap(*guest_u64(&p, RESULTS) >= 3, "again and again");
 	partition_close(&p);
