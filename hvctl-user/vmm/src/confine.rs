@@ -168,32 +168,34 @@ const SOCKETS: &[libc::c_long] = &[
     libc::SYS_setsockopt,
 ];
 
+/// Calls of which the low 32 bits of this argument, counted from 0, compare so with the value.
+fn argument(
+    number: u8,
+    operator: SeccompCmpOp,
+    value: u64,
+) -> Result<SeccompRule, seccompiler::BackendError> {
+    let condition = SeccompCondition::new(number, SeccompCmpArgLen::Dword, operator, value)?;
+    SeccompRule::new(vec![condition])
+}
+
 /// Calls of a family of ioctls: its type is in bits 8 to 15.
 fn family(kind: u8) -> Result<SeccompRule, seccompiler::BackendError> {
-    let operator = SeccompCmpOp::MaskedEq(0xff00);
-    let condition =
-        SeccompCondition::new(1, SeccompCmpArgLen::Dword, operator, u64::from(kind) << 8)?;
-    SeccompRule::new(vec![condition])
+    argument(1, SeccompCmpOp::MaskedEq(0xff00), u64::from(kind) << 8)
 }
 
 /// One ioctl.
 fn call(number: u64) -> Result<SeccompRule, seccompiler::BackendError> {
-    let condition = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, number)?;
-    SeccompRule::new(vec![condition])
+    argument(1, SeccompCmpOp::Eq, number)
 }
 
 /// Memory, but none with instructions.
 fn not_executable() -> Result<SeccompRule, seccompiler::BackendError> {
-    let operator = SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64);
-    let condition = SeccompCondition::new(2, SeccompCmpArgLen::Dword, operator, 0)?;
-    SeccompRule::new(vec![condition])
+    argument(2, SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64), 0)
 }
 
 /// A signal to one of our threads.
 fn to_ourselves() -> Result<SeccompRule, seccompiler::BackendError> {
-    let (length, process) = (SeccompCmpArgLen::Dword, std::process::id());
-    let condition = SeccompCondition::new(0, length, SeccompCmpOp::Eq, process.into())?;
-    SeccompRule::new(vec![condition])
+    argument(0, SeccompCmpOp::Eq, std::process::id().into())
 }
 
 const MSHV: u8 = 0xb8;
