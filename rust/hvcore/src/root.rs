@@ -70,8 +70,11 @@ pub fn run(lp: &mut Lp) -> Failed {
 
 /// A root that called hvcore gets an answer also if hvcore died.
 pub fn answer_dead_call(lp: &mut Lp) {
-    // The current VMCS may be a child's, which must not be in the processor when VMX ends.
-    let _ = insn::vmclear(insn::vmptrst());
+    // A child's VMCS must not be in the processor when VMX ends. The root's is entered once more.
+    let current = insn::vmptrst();
+    if current != lp.vmcs {
+        let _ = insn::vmclear(current);
+    }
     if insn::vmptrld(lp.vmcs).is_err() || vmcs::EXIT_REASON.read() != reason::VMCALL {
         return;
     }

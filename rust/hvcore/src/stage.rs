@@ -580,6 +580,7 @@ fn write(number: u64, word: usize, value: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arch::enter::{enter, Entered};
     use crate::mem::rng::Rng;
 
     /// Without the timer an NMI that cannot be injected at once would keep an LP in hvcore.
@@ -589,6 +590,26 @@ mod tests {
         assert!(Caps::read().is_ok());
         host::insn::wrmsr(msr::VMX_PINBASED + msr::VMX_TRUE_OFFSET, !(1 << 6) << 32);
         assert!(matches!(Caps::read(), Err(hvabi::call::Missing::Controls)));
+    }
+
+    /// An LP that leaves a dead hvcore enters the root once more, which blocks NMIs.
+    #[test]
+    fn a_dead_hvcore_leaves_the_root_as_it_is() {
+        let mut below = |_| 0;
+        let mut stage = Stage::new(&mut below);
+        let lp = &mut stage.lps[0];
+        host::insn::vmptrld(lp.vmcs).expect("the root's VMCS");
+        host::with(|p| p.guest = Some(std::boxed::Box::new(|_| Entered::Exited)));
+        assert_eq!(enter(&mut lp.gpr, false), Entered::Exited);
+        root::answer_dead_call(lp);
+        assert_eq!(enter(&mut lp.gpr, true), Entered::Exited);
+        // It died with a child's VMCS in the processor.
+        host::insn::vmptrld(0x7000).expect("a child's VMCS");
+        assert_eq!(enter(&mut lp.gpr, false), Entered::Exited);
+        root::answer_dead_call(lp);
+        assert_eq!(enter(&mut lp.gpr, true), Entered::Exited);
+        host::insn::vmptrld(0x7000).expect("a child's VMCS");
+        assert_eq!(enter(&mut lp.gpr, true), Entered::Failed, "the child's was not cleared");
     }
 
     #[test]

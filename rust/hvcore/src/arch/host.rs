@@ -8,7 +8,7 @@ extern crate std;
 
 use core::cell::RefCell;
 use std::boxed::Box;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::enter::Entered;
 
@@ -22,6 +22,8 @@ pub struct Processor {
     vmcs: BTreeMap<u64, BTreeMap<u32, u64>>,
     /// SPA of the current VMCS.
     current: Option<u64>,
+    /// VMCSs that were launched, and not cleared since.
+    launched: BTreeSet<u64>,
     msrs: BTreeMap<u32, u64>,
     control: BTreeMap<&'static str, u64>,
     xcr0: u64,
@@ -48,11 +50,20 @@ pub fn reset() {
 }
 
 /// A VM entry.
-pub fn enter(registers: &mut [u64; 16], _launched: bool) -> Entered {
+pub fn enter(registers: &mut [u64; 16], launched: bool) -> Entered {
+    let current = with(|p| p.current).expect("a VM entry without a current VMCS");
+    if with(|p| p.launched.contains(&current)) != launched {
+        return Entered::Failed;
+    }
     // Taken out, so that the guest can use the processor.
     let mut guest = with(|p| p.guest.take()).expect("a guest");
     let entered = guest(registers);
-    with(|p| p.guest = Some(guest));
+    with(|p| {
+        p.guest = Some(guest);
+        if entered == Entered::Exited {
+            p.launched.insert(current);
+        }
+    });
     entered
 }
 
@@ -149,7 +160,10 @@ pub mod insn {
     }
 
     pub fn vmclear(spa: u64) -> Result<(), VmxFailed> {
-        with(|p| p.current = p.current.filter(|current| *current != spa));
+        with(|p| {
+            p.current = p.current.filter(|current| *current != spa);
+            p.launched.remove(&spa);
+        });
         Ok(())
     }
 
