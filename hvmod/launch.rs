@@ -19,7 +19,7 @@ use crate::{
         inject::{self, Step},
         loaded,
         notifier::{Events, Notifiers},
-        trampoline::{self, Enter, Outcome},
+        trampoline::{Enter, Outcome},
         vmcall::vmcall,
     },
 };
@@ -160,24 +160,21 @@ fn enter(core: &Core, cpu: u32) -> Result<(), Failure> {
     struct Way {
         cpu: u32,
         arguments: Enter,
-        outcome: Outcome,
+        outcome: Option<Outcome>,
         in_root: bool,
     }
     let way = Way {
         cpu,
         arguments: core.enter(lp, cpu).map_err(Failure::Linux)?,
-        outcome: Outcome {
-            status: 0,
-            detail: 0,
-        },
+        outcome: None,
         in_root: false,
     };
     let go = |way: &mut Way| {
         gather::enter(way.cpu);
-        way.outcome = trampoline::enter(&way.arguments);
-        let status = way.outcome.status;
-        if status != Status::Ok as u64 {
-            gather::not_entered(way.cpu, status == Status::CoreDead as u64);
+        way.outcome = Gathering::go(&way.arguments);
+        let status = way.outcome.as_ref().map(|outcome| outcome.status);
+        if status != Some(Status::Ok as u64) {
+            gather::not_entered(way.cpu, status == Some(Status::CoreDead as u64));
         }
         way.in_root = requirements::in_root();
     };
@@ -199,6 +196,14 @@ fn enter(core: &Core, cpu: u32) -> Result<(), Failure> {
     let Way {
         outcome, in_root, ..
     } = KBox::into_inner(way);
+    let Some(mut outcome) = outcome else {
+        pr_err!("CPU {cpu} cannot send itself an NMI, in which it would be launched\n");
+        return Err(Failure::Linux(EIO));
+    };
+    if !in_root && gather::began() {
+        // Another one died, and took it along.
+        outcome.status = Status::CoreDead as u64;
+    }
     if outcome.status != Status::Ok as u64 {
         return Err(Failure::Core(outcome));
     }
@@ -268,6 +273,10 @@ fn explain(failure: &Failure) -> Error {
         }
         Some(Status::LaunchFailed) => {
             pr_err!("hvcore failed to launch: VM-instruction error or exit reason {detail:#x}\n");
+            EIO
+        }
+        Some(Status::CoreDead) => {
+            pr_err!("hvcore died during the launch\n");
             EIO
         }
         status => {

@@ -4,12 +4,10 @@
  * a processor goes to hvcore at launch, and how it comes back for good. The
  * interface is specified in rust/hvabi/src/boot.rs.
  *
- * Interrupts are off throughout. An NMI or machine check while CR3 is not
- * Linux's, and hvcore has not loaded its own IDT yet, finds neither handler nor
- * stack mapped and shuts the processor down. The window is some ten
- * instructions, once per processor and load of the module. It could only be
- * closed by silencing every source of NMI on the machine. On the way back NMIs
- * are blocked by hvcore until the IRETQ, machine checks are not.
+ * Interrupts are off throughout, and NMIs blocked: processors go there in one
+ * (gather.c), and on the way back hvcore blocks them until the IRETQ. A machine
+ * check while CR3 is not Linux's, and hvcore has not loaded its own IDT yet,
+ * finds neither handler nor stack mapped and shuts the processor down.
  *
  * CR4 passes through values of different kinds:
  *  - Going, PGE, PCIDE and CET go off with the first write. Clearing PGE or

@@ -9,6 +9,10 @@
  * longer than GATHER_MS.
  *
  * When all are there, what was private memory of partitions is cleared.
+ *
+ * An LP goes to hvcore in an NMI that it sends itself: then no other one comes
+ * before the root partition has ended this one. On the way there, and until
+ * hvcore has its own tables, it would find no handler.
  */
 #include <linux/cpumask.h>
 #include <linux/smp.h>
@@ -103,15 +107,56 @@ noinstr __no_stack_protector void hvmod_gather_leave(u32 cpu, bool dead)
 		cpu_relax();
 }
 
+/* What is to happen in an NMI of @cpu; LPs enter one after the other. */
+static struct {
+	int cpu;
+	const void *enter;
+	struct hvmod_outcome outcome;
+} entry = { .cpu = -1 };
+
+/* For so long an NMI may be on its way from a CPU to itself. */
+#define NMI_MS 1000
+
+/* Whether the NMI came, and hvcore said something. Interrupts are off. */
+bool hvmod_gather_go(const void *enter, struct hvmod_outcome *outcome)
+{
+	u64 begin = rdtsc();
+
+	entry.enter = enter;
+	WRITE_ONCE(entry.cpu, smp_processor_id());
+	send_nmi(cpu_physical_id(smp_processor_id()));
+	while (READ_ONCE(entry.enter) && rdtsc() - begin < (u64)tsc_khz * NMI_MS)
+		cpu_relax();
+	/* If it comes now it finds nothing to do. */
+	enter = xchg(&entry.enter, NULL);
+	*outcome = entry.outcome;
+	WRITE_ONCE(entry.cpu, -1);
+	return !enter;
+}
+
 static int on_nmi(unsigned int type, struct pt_regs *regs)
 {
 	u32 unused = 0;
 
+	if (READ_ONCE(entry.cpu) == smp_processor_id()) {
+		const void *enter = xchg(&entry.enter, NULL);
+
+		if (enter)
+			entry.outcome = hvmod_enter(enter);
+		/* If another NMI was faster, this one has nothing left to do. */
+		return NMI_HANDLED;
+	}
 	if (!READ_ONCE(gathering) || !test_and_clear_bit(smp_processor_id(), cpumask_bits(&called)))
 		return NMI_DONE;
 	/* CPUID always exits, and then hvcore takes this LP out. */
 	native_cpuid(&unused, &unused, &unused, &unused);
 	return NMI_HANDLED;
+}
+
+/* Whether an LP left hvcore because that is dead. */
+bool hvmod_gather_began(void)
+{
+	return READ_ONCE(gathering);
 }
 
 int hvmod_gather_start(void)

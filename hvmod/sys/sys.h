@@ -46,6 +46,14 @@ void hvmod_gather_stop(void);
 void hvmod_gather_enter(u32 cpu);
 void hvmod_gather_offline(u32 cpu);
 void hvmod_gather_leave(u32 cpu, bool dead);
+bool hvmod_gather_began(void);
+struct hvmod_outcome {
+	u64 status, detail;
+};
+bool hvmod_gather_go(const void *enter, struct hvmod_outcome *outcome);
+
+/* trampoline.S */
+struct hvmod_outcome hvmod_enter(const void *enter);
 
 /* notifier.c */
 int hvmod_notifiers_register(void (*going_down)(void), void (*panicking)(void),

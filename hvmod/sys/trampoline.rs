@@ -8,7 +8,6 @@ use kernel::ffi::c_void;
 extern "C" {
     static hvmod_trampoline: [u8; PAGE_SIZE];
     static hvmod_leave: u8;
-    fn hvmod_enter(enter: &Enter) -> Outcome;
     fn hvmod_spa(address: *const c_void) -> u64;
 }
 
@@ -36,16 +35,6 @@ pub(crate) struct Outcome {
     pub(crate) status: u64,
     /// Of a status other than `Ok`.
     pub(crate) detail: u64,
-}
-
-/// Enters hvcore on this processor. Interrupts must be off.
-///
-/// `enter` must describe an hvcore image and address space as `rust/hvabi/src/boot.rs` has it, with
-/// this page mapped. hvcore then runs with all rights, so that whoever wrote that image and those
-/// tables is as trusted as any code of the kernel: no check here could add to that.
-pub(crate) fn enter(enter: &Enter) -> Outcome {
-    // SAFETY: See above; `hvmod_enter` keeps to the calling convention.
-    unsafe { hvmod_enter(enter) }
 }
 
 /// Address of the page.

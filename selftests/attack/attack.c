@@ -16,6 +16,8 @@
  *   run NAME [A B]		an instruction: "trap N", or "ok RESULT"
  *   real CPU			starts an offline CPU in real mode: "end: #UD N, #GP N"
  *   nmis PHYS COUNT		looks at hidden memory behind MOV SS, under NMIs: "N NMIs, N lost"
+ *   storm CPU PAUSE		that CPU has NMIs all the time, until
+ *   calm			"N NMIs, N lost"
  *   fuzz SEED COUNT		random hypercalls on all CPUs
  *
  * A selftest, of no use to anybody else.
@@ -234,6 +236,10 @@ static void execute(char *line, struct seq_buf *out)
 		real_mode(n[0], out);
 	} else if (!strcmp(name, "nmis")) {
 		shadowed_nmis(n[0], n[1], out);
+	} else if (!strcmp(name, "storm")) {
+		storm(n[0], n[1], out);
+	} else if (!strcmp(name, "calm")) {
+		calm(out);
 	} else if (!strcmp(name, "fuzz")) {
 		int error = fuzz(n[0], n[1], out);
 
@@ -289,7 +295,11 @@ static int __init attack_init(void)
 
 static void __exit attack_exit(void)
 {
+	struct seq_buf out;
+
 	debugfs_remove(file);
+	seq_buf_init(&out, result, sizeof(result) - 1);
+	calm(&out);
 	fuzz_exit();
 	__free_pages(own, OWN_ORDER);
 }

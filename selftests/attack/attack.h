@@ -42,6 +42,8 @@ int run_instruction(const char *name, u64 a, u64 b, u64 *result);
 
 /* ipi.c */
 void real_mode(int cpu, struct seq_buf *out);
+void storm(int cpu, unsigned long pause, struct seq_buf *out);
+void calm(struct seq_buf *out);
 void shadowed_nmis(u64 hidden, u64 count, struct seq_buf *out);
 
 /* fuzz.c */

@@ -102,10 +102,13 @@ void real_mode(int cpu, struct seq_buf *out)
 }
 
 static int target;
-static unsigned long sent, taken;
+static unsigned long sent, taken, pause_loops;
 
 static int take(unsigned int type, struct pt_regs *regs)
 {
+	/* hvmod calls the other CPUs by NMIs of its own. */
+	if (smp_processor_id() != target)
+		return NMI_DONE;
 	taken++;
 	return NMI_HANDLED;
 }
@@ -113,8 +116,13 @@ static int take(unsigned int type, struct pt_regs *regs)
 static int send_nmis(void *unused)
 {
 	while (!kthread_should_stop()) {
-		unsigned long before = READ_ONCE(taken);
+		unsigned long before = READ_ONCE(taken), loops = 0;
 
+		/* Not always at the same place. */
+		if (pause_loops)
+			loops = sent * 7919 % pause_loops;
+		while (loops--)
+			cpu_relax();
 		send(target, APIC_DM_NMI);
 		sent++;
 		while (READ_ONCE(taken) == before && !kthread_should_stop())
@@ -125,25 +133,51 @@ static int send_nmis(void *unused)
 	return 0;
 }
 
+static struct task_struct *sender;
+
+/*
+ * From here on @cpu has one NMI after the other. It gets on with what it does if there are pauses
+ * of up to so many turns of a loop.
+ */
+void storm(int cpu, unsigned long pause, struct seq_buf *out)
+{
+	if (sender || !cpu_online(cpu)) {
+		seq_buf_puts(out, "no storm\n");
+		return;
+	}
+	target = cpu;
+	sent = taken = 0;
+	pause_loops = pause;
+	sender = kthread_create(send_nmis, NULL, "hvattack-nmi");
+	if (IS_ERR(sender) || register_nmi_handler(NMI_LOCAL, take, 0, "hvattack")) {
+		sender = NULL;
+		seq_buf_puts(out, "no storm\n");
+		return;
+	}
+	kthread_bind(sender, cpumask_any_but(cpu_online_mask, cpu));
+	wake_up_process(sender);
+}
+
+/* Until here. */
+void calm(struct seq_buf *out)
+{
+	if (!sender)
+		return;
+	kthread_stop(sender);
+	sender = NULL;
+	msleep(20);
+	unregister_nmi_handler(NMI_LOCAL, "hvattack");
+	seq_buf_printf(out, "%lu NMIs, %ld lost\n", taken, (long)(sent - taken));
+}
+
 /* NMIs while this CPU is in hvcore because of an instruction that MOV SS shields. */
 void shadowed_nmis(u64 hidden, u64 count, struct seq_buf *out)
 {
 	const u64 *at = __va(hidden);
-	struct task_struct *task;
 	unsigned long i;
-	int cpu;
 
 	migrate_disable();
-	cpu = smp_processor_id();
-	target = cpu;
-	sent = taken = 0;
-	task = kthread_create(send_nmis, NULL, "hvattack-nmi");
-	if (IS_ERR(task) || register_nmi_handler(NMI_LOCAL, take, 0, "hvattack")) {
-		migrate_enable();
-		return;
-	}
-	kthread_bind(task, cpumask_any_but(cpu_online_mask, cpu));
-	wake_up_process(task);
+	storm(smp_processor_id(), 0, out);
 	for (i = 0; i < count; i++) {
 		u64 value;
 
@@ -154,8 +188,5 @@ void shadowed_nmis(u64 hidden, u64 count, struct seq_buf *out)
 			     "mov %1, %0" : "=r" (value) : "m" (*at) : "eax");
 	}
 	migrate_enable();
-	kthread_stop(task);
-	msleep(20);
-	unregister_nmi_handler(NMI_LOCAL, "hvattack");
-	seq_buf_printf(out, "%lu NMIs, %ld lost\n", taken, (long)(sent - taken));
+	calm(out);
 }

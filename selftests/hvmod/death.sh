@@ -5,7 +5,7 @@
 . ./tap.sh
 
 attack=/sys/kernel/debug/hvattack
-kinds='panic fail hang overflow index UD PF GP DE machine-check double-fault stack-overflow NMI+UD CR4 nested'
+kinds='panic fail hang overflow index UD PF GP DE machine-check double-fault stack-overflow NMI+UD CR4 nested other'
 points='- launch-begin launch-tables launch-vmx launch-entry root-exit hypercall locked child-entry
 	child-exit child-memory root-memory sipi death unload unexpected'
 
@@ -96,6 +96,24 @@ fails() {
 	lives "$1"
 }
 
+# in_storm CPU COMMAND...: with one NMI after the other on that CPU.
+in_storm() {
+	command storm "$1" 4000 >/dev/null
+	shift
+	"$@"
+	command calm >/tmp/storm
+}
+
+# none_lost [OTHERS]: so many NMIs of others may have come at a time of their own.
+none_lost() {
+	cat /tmp/storm && grep -q -E "^[1-9][0-9]* NMIs, (0|-${1:-0}) lost" /tmp/storm
+}
+
+# execs CPU: programs there, each of which exits some dozens of times.
+execs() {
+	taskset -c "$1" sh -c 'i=0; while [ $i -lt 40 ]; do /bin/busybox true; i=$((i + 1)); done'
+}
+
 insmod ./hvattack.ko || bail_out "hvattack.ko"
 alone=
 [ "$(nproc)" -gt 1 ] || alone=y
@@ -123,6 +141,47 @@ for lp in 0 $last; do
 	fails "launch, LP $lp, entry, failure" "$(word launch-entry fail $lp)" 5
 	[ -z "$alone" ] || break
 done
+
+# While another LP is on its way in: hvcore dies where it has come farthest, and both go on.
+beside() {
+	rm -f /tmp/over
+	# It starts no programs, which may have to wait for the other LP.
+	sh -c "taskset -p 1 \$\$ >/dev/null; until [ -e /tmp/over ]; do echo vmcall 0 >$attack; done" &
+	usleep 200000
+	"$@"
+	touch /tmp/over
+	wait $!
+}
+if [ -z "$alone" ]; then
+	cpu1=/sys/devices/system/cpu/cpu1/online
+	for point in begin tables vmx entry; do
+		name="LP 0 dies while another one is launched, $point"
+		chosen "$name" || continue
+		word=$(word launch-$point other $last)
+		beside fails "$name" "$word" 5
+		check "$name: the kernel's log tells" log_says 'injected panic'
+
+		# The same when that LP comes online: then it stays online.
+		log_mark
+		echo 0 >$cpu1
+		insmod ./hvmod-debug.ko inject_core="$(word launch-$point other 1)"
+		beside sh -c "echo 1 >$cpu1"
+		check "$name, online: it is online" [ "$(cat $cpu1)" = 1 ]
+		check "$name, online: hvctl info tells" sh -c './hvctl info | grep -q "hvcore died"'
+		lives "$name, online"
+		check "$name, online: rmmod" unload_hvmod
+	done
+	# An NMI while an LP has neither Linux's tables nor hvcore's would end the machine.
+	come_and_leave() {
+		insmod ./hvmod-debug.ko && ./identity inside && unload_hvmod
+	}
+	for lp in 0 $last; do
+		chosen "launch in an NMI storm, LP $lp" || continue
+		check "launch in an NMI storm, LP $lp: insmod, rmmod" in_storm $lp come_and_leave
+		# That in which the LP is launched may be one more.
+		check "launch in an NMI storm, LP $lp: none is lost" none_lost 1
+	done
+fi
 
 # While the root runs.
 for lp in 0 $last; do
@@ -159,7 +218,10 @@ if [ -z "$alone" ]; then
 		wait $!
 	}
 	dies "locks held, and another LP waits" $(($(word locked UD) | 100 << 24)) contend
-	cpu1=/sys/devices/system/cpu/cpu1/online
+	for lp in 0 $last; do
+		dies "NMI storm, LP $lp, #PF" $(($(word root-exit PF $lp) | 200 << 24)) in_storm $lp execs $lp
+		! chosen "NMI storm, LP $lp, #PF" || check "NMI storm, LP $lp: none is lost" none_lost
+	done
 	dies "SIPI of an LP that comes online, panic" "$(word sipi panic 1)" sh -c "
 		echo 0 >$cpu1; echo 1 >$cpu1 || echo 1 >$cpu1"
 	! chosen "SIPI of*" || check "SIPI: the LP is online" [ "$(cat $cpu1)" = 1 ]
@@ -208,6 +270,15 @@ if [ -n "$CHILDREN" ]; then
 		dies "child exit, LP $lp, panic" "$(word child-exit panic $lp)" sleep 1
 		[ -z "$alone" ] || break
 	done
+	if [ -z "$alone" ]; then
+		for point in child-entry child-exit; do
+			child=spin cpu=$last
+			dies "NMI storm, $point" $(($(word $point UD $last) | 200 << 24)) in_storm $last sleep 1
+			# At an exit the NMI that is its reason can be lost with hvcore.
+			[ $point = child-exit ] || ! chosen "NMI storm, $point" ||
+				check "NMI storm, $point: none is lost" none_lost
+		done
+	fi
 	child=spin cpu=$last
 	dies "a child runs, another LP dies" "$(word root-exit panic 0)" taskset -c 0 ./identity inside
 	child=wait

@@ -92,6 +92,12 @@ ALL = [
            "    frame.read::<u64>(GIVEN_UP) != 0\n", "    frame.read::<u64>(GIVEN_UP) == u64::MAX\n", LOST,
            ("no LP is in VMX operation",)),
 
+    Mutant("launched-outside-an-nmi", "hvmod/sys/gather.c",
+           "\tsend_nmi(cpu_physical_id(smp_processor_id()));\n",
+           "\tentry.outcome = hvmod_enter(xchg(&entry.enter, NULL));\n", DEATH,
+           ("LP 0 dies while another one is launched, begin: no LP is in VMX operation",),
+           "LP 0 dies while another one is launched, begin"),
+
     # The machine's life.
     Mutant("owner-untold", "hvmod/mshv/registry.rs",
            "owner: partitions::visible_pid(&entry.creator),", "owner: 0,", HERE,
@@ -137,7 +143,7 @@ ALL = [
              "    mshv::wake_all();\n", "    let _ = mshv::wake_all;\n",
              "a child sleeps, #GP", "the child's RUN_VP ends"),
     of_death("death-nmi-not-ours", "hvmod/sys/gather.c",
-             "\treturn NMI_HANDLED;", "\treturn NMI_DONE;",
+             "\n\treturn NMI_HANDLED;", "\n\treturn NMI_DONE;",
              PANIC, "the kernel complains of nothing else"),
     of_death("death-alone", "hvmod/sys/gather.c",
              "\tif (!dead)\n\t\treturn;", "\tif (dead || !dead)\n\t\treturn;",

@@ -30,9 +30,10 @@
 //! # Entering and leaving
 //!
 //! hvmod has a page-contained *trampoline*, mapped at the same virtual address in Linux and in
-//! hvcore's tables. On each LP, interrupts off, it saves what the System V ABI calls callee-saved,
-//! replaces CR4 by `CR4 & ENTRY_CR4_KEEP` (which flushes global TLB entries too), loads hvcore's
-//! CR3 and RSP = [`stack_top`], and calls the image's entry with
+//! hvcore's tables. On each LP, interrupts off and in an NMI, so that no other comes, it saves what
+//! the System V ABI calls callee-saved, replaces CR4 by `CR4 & ENTRY_CR4_KEEP` (which flushes
+//! global TLB entries too), loads hvcore's CR3 and RSP = [`stack_top`], and calls the image's entry
+//! with
 //!
 //! | register | value |
 //! |---|---|
@@ -44,7 +45,8 @@
 //! | R9 | address in the trampoline at which the root continues |
 //!
 //! On success the root continues at R9 with RSP = R8, its own CR3, CR4 and descriptor tables,
-//! interrupts off, RAX = 0, as the root partition; other registers but RSP are unspecified.
+//! interrupts off, NMIs blocked, RAX = 0, as the root partition; other registers but RSP are
+//! unspecified.
 //! On failure the call returns to the trampoline with a [`Status`](crate::call::Status) in RAX,
 //! a detail in RDX, and the processor not in VMX operation; the trampoline restores CR4, then CR3
 //! (CR4.PCIDE can only be set while the PCID in CR3 is 0, as in hvcore's), then RSP.

@@ -10,6 +10,7 @@ use crate::arch::vmcs::{self, control, SegmentFields};
 use crate::arch::{insn, msr, public, root_memory, tables};
 use crate::control_registers;
 use crate::death;
+use crate::event::blocking;
 use crate::machine::{self, config};
 use crate::mem::frame::Frame;
 use crate::policy::{self, cr::Policy};
@@ -274,4 +275,6 @@ fn write_guest(lp: &Lp, cr0: u64, segments: &Segments) {
     let sysenter = [msr::SYSENTER_CS, msr::SYSENTER_ESP, msr::SYSENTER_EIP];
     vmcs::write_sysenter(sysenter.map(insn::rdmsr));
     control_registers::activate();
+    // Until the root ends the NMI in which this LP came.
+    vmcs::GUEST_INTERRUPTIBILITY.write(blocking::NMI);
 }

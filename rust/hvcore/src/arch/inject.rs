@@ -49,6 +49,9 @@ static WORD: AtomicU64 = AtomicU64::new(0);
 /// How long an LP takes that comes back too late: longer than hvmod waits (`hvmod/launch.rs`).
 const LATE_MS: u64 = 30_000;
 
+/// In this time an NMI that one LP sends another has arrived.
+const CALL_MS: u64 = 10;
+
 /// Lets the failure of that word happen.
 pub fn arm(word: u64) {
     WORD.store(word, Ordering::SeqCst);
@@ -120,6 +123,16 @@ fn strike(kind: u64) {
         12 => unsafe { asm!("int 2", "ud2") },
         // SAFETY: as above: #GP of a bit that CR4 does not have.
         13 => unsafe { asm!("mov cr4, {}", in(reg) 1u64 << 63) },
+        // The first LP dies in its next hypercall; this one goes on when that calls it by an NMI.
+        15 => {
+            arm(Point::Hypercall as u64);
+            let called = || crate::death::is_dead().then(super::insn::rdtsc);
+            let since = core::iter::repeat_with(called).flatten().next().unwrap_or(0);
+            let wait = crate::machine::config().info.tsc_khz * CALL_MS;
+            while super::insn::rdtsc() - since < wait {
+                core::hint::spin_loop();
+            }
+        }
         // A fault, and another one while the first is told.
         14 => {
             arm(Point::Death as u64 | 5 << 8 | 0xff << 16);
