@@ -167,6 +167,12 @@ fn call(target: &mut Target<'_>, code: u16, input: Input<'_>, output: &mut Outpu
         code::SET_VP_REGISTERS => set_registers(partition, input),
         code::GET_VP_REGISTERS => get_registers(partition, input, output),
         code::ASSERT_VIRTUAL_INTERRUPT => simple(assert_interrupt(partition, input)),
+        // Its input is the partition's ID alone.
+        code::CLEAR_VIRTUAL_INTERRUPT => simple(
+            input
+                .simple::<u64>()
+                .and_then(|_| partition.clear_interrupt()),
+        ),
         code::TRANSLATE_VIRTUAL_ADDRESS => simple(translate(partition, input, output)),
         code::INSTALL_INTERCEPT => simple(
             input

@@ -4,7 +4,7 @@
 
 use super::partition::Partition;
 use crate::{
-    hvabi::call::Status,
+    hvabi::call::{interrupt, Status},
     hypercall,
     tlfs::{
         hvcall::Interrupt,
@@ -21,6 +21,14 @@ impl Partition {
                 Ok(())
             }
             (Status::BadArgument, _) => Err(HvStatus::INVALID_PARAMETER),
+            _ => Err(HvStatus::INVALID_PARTITION_STATE),
+        }
+    }
+
+    /// Takes back what the 8259A asserted and no VP has taken. In any context.
+    pub(super) fn clear_interrupt(&self) -> HvResult {
+        match hypercall::assert_interrupt(self.id(), interrupt::CLEAR_EXTINT, 0) {
+            (Status::Ok, _) => Ok(()),
             _ => Err(HvStatus::INVALID_PARTITION_STATE),
         }
     }

@@ -80,6 +80,9 @@ GUEST_CODE(64, sleeps_forever, "cli\n" "hlt\n" "outb %al, $0x14\n");
 /* With the local APIC off: what the 8259A's interrupts are for. */
 GUEST_CODE(64, legacy, "mov $0xfee00000, %ebp\n" "outb %al, $0x10\n" "sti\n" "hlt\n" "cli\n" "outb %al, $0x11\n"
 	"nop\n" "outb %al, $0x12\n" "sti\n" "nop\n" "cli\n" "outb %al, $0x13\n");
+GUEST_CODE(64, legacy_turns, "mov $0xfee00000, %ebp\n" "outb %al, $0x10\n" "outb %al, $0x11\n"
+	"sti\n" "nop\n" "cli\n" "outb %al, $0x12\n" "sti\n" "nop\n" "cli\n" "outb %al, $0x13\n"
+	"sti\n" "nop\n" "cli\n" "outb %al, $0x14\n");
 
 static int assert_interrupt(struct partition *p, uint32_t vector, uint32_t control)
 {
@@ -134,6 +137,13 @@ static int assert_external(struct partition *p, uint32_t type, uint32_t vector)
 	return hypercall(p->fd, HV_ASSERT_VIRTUAL_INTERRUPT, 0, &in, sizeof(in), NULL, 0);
 }
 
+static int clear_interrupt(struct partition *p)
+{
+	uint64_t id = 0;
+
+	return hypercall(p->fd, HV_CLEAR_VIRTUAL_INTERRUPT, 0, &id, sizeof(id), NULL, 0);
+}
+
 /* ExtINT, and LINT0 as the PC wires it: the vector is the VMM's, the APIC has no part in it. */
 static void by_8259a(void)
 {
@@ -154,6 +164,35 @@ static void by_8259a(void)
 	skip_instruction(&p);
 	port(&p, 0x13, "the guest takes interrupts");
 	tap_equal("and handled it", *guest_u64(&p, RESULTS), 2);
+	partition_close(&p);
+	partition_close(&p);
+}
+
+/* What the 8259A asserted is taken back, when it waits in the VP and before the VP has seen it. */
+static void cleared(void)
+{
+	const int extint = 7;
+	struct partition p;
+
+	begin(&p, legacy_turns, legacy_turns_end);
+	port(&p, 0x10, "clear: interrupts are off");
+	skip_instruction(&p);
+	tap(!assert_external(&p, extint, 0x40), "clear: ExtINT is asserted");
+	port(&p, 0x11, "clear: it waits");
+	skip_instruction(&p);
+	tap(!clear_interrupt(&p), "it is cleared");
+	port(&p, 0x12, "clear: the guest takes interrupts");
+	tap_equal("and gets none", *guest_u64(&p, RESULTS), 0);
+	skip_instruction(&p);
+	assert_external(&p, extint, 0x40);
+	tap(!clear_interrupt(&p), "one is cleared at once");
+	port(&p, 0x13, "clear: the guest takes interrupts again");
+	tap_equal("and gets none", *guest_u64(&p, RESULTS), 0);
+	skip_instruction(&p);
+	tap(!clear_interrupt(&p), "clearing what is not there does nothing");
+	assert_external(&p, extint, 0x40);
+	port(&p, 0x14, "clear: the next one comes");
+	tap_equal("once", *guest_u64(&p, RESULTS), 1);
 	partition_close(&p);
 }
 
@@ -366,6 +405,7 @@ int main(void)
 {
 	need_partitions();
 	by_8259a();
+	cleared();
 	by_hypercall();
 	level();
 	by_irqfd();

@@ -113,6 +113,8 @@ pub mod interrupt {
     pub const LOGICAL: u64 = 1 << 11;
     /// Level-triggered: an EOI becomes [`ExitKind::Eoi`](crate::vp::ExitKind::Eoi).
     pub const LEVEL: u64 = 1 << 12;
+    /// Alone, with destination 0: no VP gets an ExtINT that it was sent and has not taken yet.
+    pub const CLEAR_EXTINT: u64 = 1 << 13;
 }
 
 /// How a hypercall ended.

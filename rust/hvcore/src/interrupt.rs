@@ -33,7 +33,7 @@ pub fn prepare(run: &mut Run<'_>) -> Option<ExitKind> {
     state.apic.expire(insn::rdtsc());
     state.timer = state.apic.deadline();
     state.nmi |= events.nmi;
-    state.external = events.external.or(state.external);
+    state.external = events.external.or(state.external.filter(|_| !events.clear));
     if events.init {
         state.apic.init();
         state.reset();
@@ -147,6 +147,11 @@ fn post(vp: &Vp, ipi: Ipi, level: bool) {
 /// [`Call::AssertInterrupt`](hvabi::call::Call::AssertInterrupt).
 pub fn assert(number: u64, word: u64, destination: u64) -> Answer<u64> {
     const BAD: (Status, u64) = (Status::BadArgument, 0);
+    if (word, destination) == (interrupt::CLEAR_EXTINT, 0) {
+        let partition = partition::lock(number)?;
+        partition.vps.iter().flatten().for_each(|vp| vp.posted.clear_external());
+        return Ok(0);
+    }
     let known =
         interrupt::VECTOR | 7 << interrupt::MODE_SHIFT | interrupt::LOGICAL | interrupt::LEVEL;
     let id = u32::try_from(destination).map_err(|_| BAD)?;

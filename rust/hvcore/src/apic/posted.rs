@@ -92,6 +92,8 @@ pub struct Events {
     pub nmi: bool,
     pub init: bool,
     pub startup: Option<u8>,
+    /// The PIC's interrupt that waits is taken back.
+    pub clear: bool,
     /// An interrupt of a PIC, which has acknowledged it.
     pub external: Option<u8>,
 }
@@ -101,6 +103,7 @@ const NMI: u64 = 1 << 1;
 const INIT: u64 = 1 << 2;
 const STARTUP: u64 = 1 << 3;
 const EXTERNAL: u64 = 1 << 4;
+const CLEAR: u64 = 1 << 5;
 /// Bits 8 to 15: vector of the last STARTUP.
 const STARTUP_VECTOR: u32 = 8;
 /// Bits 16 to 23: vector of the last EXTERNAL.
@@ -170,6 +173,13 @@ impl Posted {
         self.post_with(EXTERNAL, EXTERNAL_VECTOR, vector)
     }
 
+    /// Takes back what [`post_external`](Posted::post_external) posted, if no entry delivered it.
+    pub fn clear_external(&self) {
+        // In this order: what is posted meanwhile, or after this, stays.
+        self.events.fetch_and(!EXTERNAL, SeqCst);
+        self.events.fetch_or(CLEAR | ANY, SeqCst);
+    }
+
     fn post_with(&self, event: u64, shift: u32, vector: u8) -> bool {
         let add = |events| {
             let kept = events & !(0xff << shift);
@@ -199,6 +209,7 @@ impl Posted {
             nmi: events & NMI != 0,
             init: events & INIT != 0,
             startup: (events & STARTUP != 0).then_some((events >> STARTUP_VECTOR) as u8),
+            clear: events & CLEAR != 0,
             external: (events & EXTERNAL != 0).then_some((events >> EXTERNAL_VECTOR) as u8),
         }
     }

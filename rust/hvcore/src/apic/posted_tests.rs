@@ -114,6 +114,15 @@ fn posting() {
     let both = Events { external: Some(8), startup: Some(0x12), ..Events::default() };
     assert_eq!(posted.drain(&mut a), both);
     assert_eq!(a.pending(), Some(0x41));
+    // It is taken back, and comes again.
+    posted.post_external(8);
+    posted.clear_external();
+    let clear = Events { clear: true, ..Events::default() };
+    assert_eq!(posted.drain(&mut a), clear);
+    posted.clear_external();
+    posted.post_external(9);
+    assert_eq!(posted.drain(&mut a), Events { external: Some(9), ..clear });
+    assert_eq!(posted.drain(&mut a), Events::default());
 }
 
 /// Each vector that is posted arrives, also while the VP drains.
