@@ -22,7 +22,7 @@ refused "no tun" 2 "modprobe tun" run --net tap=tap9
 modprobe tun
 refused "no vhost_net" 2 "modprobe vhost_net" run --net tap=tap9
 refused "no vhost_vsock" 2 "modprobe vhost_vsock" run --vsock cid=9
-for module in brd vhost_net vhost_vsock; do modprobe $module 2>/dev/null; done
+for module in brd vhost_net vhost_vsock veth macvtap; do modprobe $module 2>/dev/null; done
 
 refused "a disk that is not there" 2 "/nowhere.*No such file" run --disk path=/nowhere
 refused "a directory for a disk" 2 "neither a file nor a block device" run --disk path=/tmp/dir
@@ -94,6 +94,28 @@ refused "two consoles for one file" 2 "both consoles" run --console file:/tmp/c 
 for name in '' 'a b' a/b "$(head -c 65 /dev/zero | tr '\0' x)"; do
 	refused "a run of the name '$name'" 2 "a name is up to 64" run --name "$name"
 done
+
+# What is down when a run begins, which another may yet switch on.
+modprobe bridge
+ip link add br9 type bridge
+ip link add below9 type veth
+ip link add link below9 name macvtap9 type macvtap
+# warned WORDS OPTION: what a run with that network is told.
+warned() {
+	wanted=$1
+	shift
+	./hvctl run --kernel exit.elf --memory 16 --exit-port --timeout 60 --net "$@" </dev/null >/tmp/warned 2>&1
+	found=$(sed -n "s/.*network interface \([^ ]*\) is down.*ip link set \1 up.*/\1/p" /tmp/warned | tr '\n' ' ')
+	[ "$found" = "$wanted" ] || { echo "down: $found"; cat /tmp/warned; return 1; }
+}
+check "a tap that is down gets a warning" warned "tap9 " tap=tap9
+check "a bridge that is down, too" warned "br9 " bridge=br9
+check "a macvtap, and what it lies on" warned "macvtap9 below9 " macvtap=macvtap9
+for interface in tap9 br9 below9 macvtap9; do ifconfig $interface up; done
+check "none of a tap that is up" warned "" tap=tap9
+check "nor of a bridge" warned "" bridge=br9
+check "nor of a macvtap" warned "" macvtap=macvtap9
+for interface in macvtap9 below9 br9; do ip link del $interface; done
 
 # What another run has.
 ./hvctl run --kernel spin.elf --memory 16 --name first --console null --disk path=/tmp/disk \

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Opens what the guest's devices need of us.
 
-use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex};
 
-use anyhow::{Context, Result};
-use macaddr::MacAddr6;
+use anyhow::Result;
 use vmm::device::virtio::balloon::{Account, Balloon};
 use vmm::device::virtio::block::Block;
 use vmm::device::virtio::block::disk::{Disk, Options};
@@ -17,7 +15,7 @@ use vmm::device::virtio::net::{Mac, Net};
 use vmm::device::virtio::socket::Socket;
 use vmm::vm::Attached;
 
-use super::{console, image, share};
+use super::{console, image, interface, share};
 use crate::args::{self, devices as keys};
 
 pub struct Open {
@@ -92,21 +90,20 @@ fn net(wanted: &keys::Net) -> Result<Attached> {
     let taps = Tap::open(&wanted.attachment, wanted.queues)?;
     let mac = match (&wanted.mac, &wanted.attachment) {
         (Some(mac), _) => *mac,
-        (None, Attachment::Macvtap(name)) => interface_mac(name)?,
+        (None, Attachment::Macvtap(name)) => interface::mac(name)?,
         (None, _) => random_mac(),
     };
+    // Whoever made it may switch it on later.
+    for name in interface::down(taps[0].name()) {
+        tracing::warn!(
+            "network interface {name} is down, and no frame passes: 'ip link set {name} up' \
+             changes that"
+        );
+    }
     Ok(Attached {
         name: format!("net {}", taps[0].name()),
         make: Box::new(move |host| Ok(Box::new(Net::new(&host.memory, taps, mac)?))),
     })
-}
-
-/// The address that frames to a macvtap come to.
-fn interface_mac(name: &str) -> Result<Mac> {
-    let path = format!("/sys/class/net/{name}/address");
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    let address: MacAddr6 = text.trim().parse().with_context(|| path)?;
-    Ok(address.into_array())
 }
 
 /// An address that nobody assigned (the second bit) to one interface.

@@ -6,6 +6,7 @@ mod console;
 mod control;
 mod devices;
 mod image;
+mod interface;
 mod preflight;
 mod share;
 mod terminal;
