@@ -3,9 +3,10 @@
 # What hvctl run refuses of devices, and of a user who is not root: with a sentence, and before there
 # is a partition.
 . ./tap.sh
+. ./guest_script.sh
 
 run() {
-	./hvctl run --kernel vmlinuz "$@"
+	./hvctl run --kernel vmlinuz --timeout 10 "$@"
 }
 
 load_hvmod
@@ -155,7 +156,20 @@ refused "sockets, for a user" 2 "cannot open /dev/vhost-vsock.*owner and mode" \
 as_user run --kernel exit.elf --memory 16 --exit-port --cmdline 3 --timeout 60 --disk path=/tmp/disk --rng --balloon >/tmp/user 2>&1
 status=$?
 check "a user of the group runs a guest" [ $status = 7 ]
-check "confined as root's is" without_complaint
+check "and nothing is refused to it" without_complaint
+./as_user 1000 ./hvctl run --kernel spin.elf --memory 16 --console null --disk path=/tmp/disk \
+	--rng --balloon </dev/null 2>/tmp/user & pid=$!
+becomes_confined() {
+	tries=0
+	until said=$(confined); do
+		tries=$((tries + 1))
+		[ $tries -lt 100 ] || { echo "$said"; return 1; }
+		usleep 100000
+	done
+}
+check "it becomes confined as root's is" becomes_confined
+kill $pid
+wait $pid 2>/dev/null
 
 check "no partition is left" sh -c '! ./hvctl info | grep -q "^partition"'
 log_clean "the kernel complained of nothing"

@@ -79,8 +79,6 @@ ALL = [
           memory=1024, append="crashkernel=384M"),
     Group("payloads", [("payloads", "./payloads.sh")], needs=WITH_HVCTL),
     Group("run-refusals", [("refusals", "./run_refusals.sh")], needs=WITH_HVCTL),
-    # Its last part, with a run beside it and another user, was not yet seen to end: until then it runs
-    # when it is asked for.
     Group("device-refusals", [("devices", "./device_refusals.sh")], needs=WITH_HVCTL),
     Group("run-stopped", [("stopped", "./run_stopped.sh")], needs=WITH_HVCTL),
     Group("terminal", [("terminal", "./with_hvmod ./terminal")], cpus=1, needs=WITH_HVCTL),
