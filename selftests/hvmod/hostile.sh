@@ -24,7 +24,7 @@ run_guest --disk path=/tmp/disk
 guest_check "the guest lives to its end" [ $status -eq 0 ]
 for what in "a good request" "a queue outside of memory" "a loop" "a buffer outside of memory" \
 	"a head that is none" "an index that ran away" "a good request after that" \
-	"after resets in flight" "after a flood of doorbells" \
+	"it stops each time" "no memory is touched after a reset" "after resets in flight" "after a flood of doorbells" \
 	"after a ring that changed underfoot" "after writes to any register"; do
 	guest_check "$what" [ "$(says "$what")" = ok ]
 done

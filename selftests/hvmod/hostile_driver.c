@@ -130,6 +130,39 @@ static int serves(void)
 	return used[1] == 1 && page[3][16] == 0;
 }
 
+/* Whether a device that stops says so, and begins again, any number of times. */
+static int stops_each_time(void)
+{
+	for (int i = 0; i < 200; i++) {
+		begin_well();
+		offer(999);
+		if (!stops())
+			return 0;
+	}
+	return 1;
+}
+
+/* Whether a device that was reset leaves memory alone, with a request on its way and with another
+ * that nobody is to see. */
+static int silent_after_reset(void)
+{
+	for (int i = 0; i < 300; i++) {
+		begin_well();
+		request();
+		if (i % 2)
+			usleep(i);
+		put(STATUS, uint8_t, 0);
+		memset(page[2], 0x55, 4096);
+		memset(page[3] + 16, 0x55, 4096 - 16);
+		offer(0);
+		usleep(200);
+		for (int j = 0; j < 4096; j++)
+			if (page[2][j] != 0x55 || (j >= 16 && page[3][j] != 0x55))
+				return 0;
+	}
+	return 1;
+}
+
 int main(int argc, char **argv)
 {
 	uint64_t random = 88172645463325252;
@@ -160,11 +193,8 @@ int main(int argc, char **argv)
 	expect("an index that ran away", stops());
 	expect("a good request after that", serves());
 
-	for (int i = 0; i < 300; i++) {
-		begin_well();
-		request();
-		put(STATUS, uint8_t, 0);
-	}
+	expect("it stops each time", stops_each_time());
+	expect("no memory is touched after a reset", silent_after_reset());
 	expect("after resets in flight", serves());
 	for (int i = 0; i < 20000; i++)
 		put(NOTIFY, uint16_t, 0);
