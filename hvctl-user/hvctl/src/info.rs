@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `hvctl info`.
 
-use std::fmt::Write as _;
+use std::fmt;
 use std::io::{self, Write as _};
 
 use anyhow::{Context, Result, anyhow};
@@ -67,6 +67,42 @@ struct Lp {
     child_exits: Vec<Exits>,
 }
 
+impl fmt::Display for Lp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cpuid = match self.cpuid {
+            Answer::Root(index) => format!("CPUID says root partition, LP {index}"),
+            Answer::Outside => "CPUID says not in the root partition".into(),
+            Answer::Offline => "offline in Linux, CPUID not asked".into(),
+        };
+        let state = if self.active {
+            "in the root partition"
+        } else {
+            "not in VMX operation"
+        };
+        writeln!(
+            f,
+            "  LP {} (CPU {}, APIC ID {}): {state}; {cpuid}; {} child runs, {} hypercalls, \
+             {} NMIs, hidden memory: {} writes refused, {} reads of zeros",
+            self.index,
+            self.cpu,
+            self.apic_id,
+            self.child_runs,
+            self.hypercalls,
+            self.nmis,
+            self.denied,
+            self.hidden_reads
+        )?;
+        if self.denied != 0 {
+            writeln!(
+                f,
+                "    the last write refused was at {:#x}",
+                self.denied_rip
+            )?;
+        }
+        Ok(())
+    }
+}
+
 /// What a VP does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -91,8 +127,8 @@ impl From<&VpInfo> for Doing {
     }
 }
 
-impl std::fmt::Display for Doing {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Doing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stopped => f.write_str("with its program"),
             Self::Running(cpu) => write!(f, "runs on CPU {cpu}"),
@@ -113,6 +149,24 @@ struct Vp {
     exits: Vec<Exits>,
 }
 
+impl fmt::Display for Vp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let thread = match self.thread {
+            0 => String::new(),
+            thread => format!(" (thread {thread})"),
+        };
+        let exits: u64 = self.exits.iter().map(|exit| exit.count).sum();
+        writeln!(
+            f,
+            "  VP {}{thread}: {}; {exits} exits, {} of them seen by the root, {} interrupts",
+            self.index,
+            self.state,
+            exits.saturating_sub(self.handled),
+            self.injected
+        )
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct Partition {
     id: u64,
@@ -124,6 +178,28 @@ struct Partition {
     private_bytes: u64,
     deposited_bytes: u64,
     exits: Vec<Exits>,
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let owner = match self.owner {
+            0 => "an owner not visible here".into(),
+            owner => format!("{} (process {owner})", self.name),
+        };
+        writeln!(
+            f,
+            "partition {}: {owner}, {} VPs, {} of memory shared, {} private, {} deposited",
+            self.id,
+            self.vps,
+            size(self.shared_bytes),
+            size(self.private_bytes),
+            size(self.deposited_bytes)
+        )?;
+        for vp in &self.virtual_processors {
+            write!(f, "{vp}")?;
+        }
+        list(f, "  its exits", &self.exits)
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -278,19 +354,15 @@ fn size(bytes: u64) -> String {
     }
 }
 
-fn list(text: &mut String, title: &str, exits: &[Exits]) {
+fn list(f: &mut fmt::Formatter<'_>, title: &str, exits: &[Exits]) -> fmt::Result {
     if exits.is_empty() {
-        let _ = writeln!(text, "{title}: none");
-        return;
+        return writeln!(f, "{title}: none");
     }
-    let _ = writeln!(text, "{title}:");
+    writeln!(f, "{title}:")?;
     for exit in exits {
-        let _ = writeln!(
-            text,
-            "  {:>12}  {} ({})",
-            exit.count, exit.name, exit.reason
-        );
+        writeln!(f, "  {:>12}  {} ({})", exit.count, exit.name, exit.reason)?;
     }
+    Ok(())
 }
 
 impl Report {
@@ -308,110 +380,49 @@ impl Report {
             list(&self.measures)
         )
     }
+}
 
-    fn text(&self) -> String {
-        let mut text = String::new();
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let khz = self.tsc_khz;
-        let _ = writeln!(
-            text,
+        writeln!(
+            f,
             "hvmod: interface {}, TSC at {}.{:03} MHz",
             self.abi,
             khz / 1000,
             khz % 1000
-        );
+        )?;
         if self.dead {
-            let _ = writeln!(text, "{DEAD}");
+            writeln!(f, "{DEAD}")?;
         }
-        let _ = writeln!(
-            text,
+        writeln!(
+            f,
             "hvcore: {} at {:#x}, hidden from Linux",
             size(self.core_size),
             self.core_spa
-        );
-        let _ = writeln!(
-            text,
+        )?;
+        writeln!(
+            f,
             "memory: {} for hvcore ({} of it code), {} deposited for children, {} shared with them, {} private to them",
             size(self.core_bytes),
             size(self.core_text),
             size(self.deposited_bytes),
             size(self.shared_bytes),
             size(self.private_bytes)
-        );
-        let _ = writeln!(text, "{}", self.speculation());
-        let _ = writeln!(text, "logical processors:");
+        )?;
+        writeln!(f, "{}", self.speculation())?;
+        writeln!(f, "logical processors:")?;
         for lp in &self.lps {
-            let cpuid = match lp.cpuid {
-                Answer::Root(index) => format!("CPUID says root partition, LP {index}"),
-                Answer::Outside => "CPUID says not in the root partition".into(),
-                Answer::Offline => "offline in Linux, CPUID not asked".into(),
-            };
-            let state = if lp.active {
-                "in the root partition"
-            } else {
-                "not in VMX operation"
-            };
-            let _ = writeln!(
-                text,
-                "  LP {} (CPU {}, APIC ID {}): {state}; {cpuid}; {} child runs, {} hypercalls, \
-                 {} NMIs, hidden memory: {} writes refused, {} reads of zeros",
-                lp.index,
-                lp.cpu,
-                lp.apic_id,
-                lp.child_runs,
-                lp.hypercalls,
-                lp.nmis,
-                lp.denied,
-                lp.hidden_reads
-            );
-            if lp.denied != 0 {
-                let _ = writeln!(
-                    text,
-                    "    the last write refused was at {:#x}",
-                    lp.denied_rip
-                );
-            }
+            write!(f, "{lp}")?;
         }
         if self.partitions.is_empty() {
-            let _ = writeln!(text, "child partitions: none");
+            writeln!(f, "child partitions: none")?;
         }
         for partition in &self.partitions {
-            let owner = match partition.owner {
-                0 => "an owner not visible here".into(),
-                owner => format!("{} (process {owner})", partition.name),
-            };
-            let _ = writeln!(
-                text,
-                "partition {}: {owner}, {} VPs, {} of memory shared, {} private, {} deposited",
-                partition.id,
-                partition.vps,
-                size(partition.shared_bytes),
-                size(partition.private_bytes),
-                size(partition.deposited_bytes)
-            );
-            for vp in &partition.virtual_processors {
-                let thread = match vp.thread {
-                    0 => String::new(),
-                    thread => format!(" (thread {thread})"),
-                };
-                let _ = writeln!(
-                    text,
-                    "  VP {}{thread}: {}; {} exits, {} of them seen by the root, {} interrupts",
-                    vp.index,
-                    vp.state,
-                    vp.exits.iter().map(|exit| exit.count).sum::<u64>(),
-                    vp.exits
-                        .iter()
-                        .map(|exit| exit.count)
-                        .sum::<u64>()
-                        .saturating_sub(vp.handled),
-                    vp.injected
-                );
-            }
-            list(&mut text, "  its exits", &partition.exits);
+            write!(f, "{partition}")?;
         }
-        list(&mut text, "exits of the root partition", &self.root_exits);
-        list(&mut text, "exits of children", &self.child_exits);
-        text
+        list(f, "exits of the root partition", &self.root_exits)?;
+        list(f, "exits of children", &self.child_exits)
     }
 }
 
@@ -432,7 +443,7 @@ pub fn main(args: &args::Info) -> Result<u8> {
     let text = if args.json {
         serde_json::to_string_pretty(&report)? + "\n"
     } else {
-        report.text()
+        report.to_string()
     };
     io::stdout().write_all(text.as_bytes())?;
     if report.agreed {
@@ -473,7 +484,7 @@ mod tests {
     fn counters_are_summed_named_and_sorted() {
         let report = report(&info(), &[lp(0), lp(1)], &[], Answer::Root);
         assert!(report.agreed);
-        let text = report.text();
+        let text = report.to_string();
         assert!(text.contains("50.000 MHz"), "{text}");
         assert!(text.contains("14  CPUID (10)"), "{text}");
         assert!(text.find("EPT violation (48)").unwrap() < text.find("TDCALL (77)").unwrap());
@@ -483,9 +494,9 @@ mod tests {
     #[test]
     fn a_dead_hvcore_is_told_first() {
         let dead = Info { dead: 1, ..info() };
-        let text = report(&dead, &[lp(0), lp(1)], &[], Answer::Root).text();
+        let text = report(&dead, &[lp(0), lp(1)], &[], Answer::Root).to_string();
         assert!(text.contains("hvcore died"), "{text}");
-        let text = report(&info(), &[lp(0), lp(1)], &[], Answer::Root).text();
+        let text = report(&info(), &[lp(0), lp(1)], &[], Answer::Root).to_string();
         assert!(!text.contains("died"), "{text}");
     }
 
@@ -497,7 +508,7 @@ mod tests {
                 measures_lacking,
                 ..info()
             };
-            let text = report(&info, &[lp(0), lp(1)], &[], Answer::Root).text();
+            let text = report(&info, &[lp(0), lp(1)], &[], Answer::Root).to_string();
             let line = text.lines().find(|line| line.starts_with("speculation: "));
             line.unwrap().to_owned()
         };
@@ -555,7 +566,7 @@ mod tests {
             vp(5, vp_state::WAITS_FOR_SIPI),
         ];
         let report = report(&info(), &[lp(0), lp(1)], &[(partition, vps)], Answer::Root);
-        let text = report.text();
+        let text = report.to_string();
         for line in [
             "partition 3: hvctl (process 42), 3 VPs",
             "VP 0 (thread 50): runs on CPU 9; 7 exits, 5 of them",

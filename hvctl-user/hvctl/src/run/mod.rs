@@ -70,8 +70,9 @@ fn many_files() {
     }
 }
 
-fn run(args: &args::Run) -> Result<Outcome> {
-    let config = Config {
+/// What the partition is to be.
+fn config(args: &args::Run) -> Config {
+    Config {
         payload: Payload {
             kernel: args.kernel.clone(),
             initrd: args.initrd.clone(),
@@ -84,7 +85,11 @@ fn run(args: &args::Run) -> Result<Outcome> {
         private: args.private,
         plain: args.plain,
         shared_memory: !args.share.is_empty(),
-    };
+    }
+}
+
+fn run(args: &args::Run) -> Result<Outcome> {
+    let config = config(args);
     // What the user can put right without a hypervisor comes first.
     preflight::files(&config.payload)?;
     preflight::memory(config.memory)?;

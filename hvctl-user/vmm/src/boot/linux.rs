@@ -82,6 +82,22 @@ pub fn load(
         header.ramdisk_image = address as u32;
         header.ramdisk_size = size as u32;
     }
+    zero_page(memory, size, rsdp, header)?;
+
+    let mut cpu = entry::long(memory)?;
+    cpu.rip = load + ENTRY_64;
+    cpu.set(Gpr::Rsp, boot::STACK);
+    cpu.set(Gpr::Rsi, boot::ZERO_PAGE);
+    Ok(cpu)
+}
+
+/// Writes what the kernel is told: its own `header` as completed, and the map of `size` bytes of RAM.
+fn zero_page(
+    memory: &GuestMemory,
+    size: u64,
+    rsdp: u64,
+    header: setup_header,
+) -> Result<(), Error> {
     let mut parameters = boot_params {
         hdr: header,
         acpi_rsdp_addr: rsdp,
@@ -102,13 +118,7 @@ pub fn load(
     .map_err(|cause| Error::Place {
         address: boot::ZERO_PAGE,
         cause: cause.to_string(),
-    })?;
-
-    let mut cpu = entry::long(memory)?;
-    cpu.rip = load + ENTRY_64;
-    cpu.set(Gpr::Rsp, boot::STACK);
-    cpu.set(Gpr::Rsi, boot::ZERO_PAGE);
-    Ok(cpu)
+    })
 }
 
 /// How long the file is by its own account.
@@ -140,24 +150,12 @@ fn command_line(
     header: &setup_header,
     payload: &Payload,
 ) -> Result<(), Error> {
-    let text = payload
-        .command_line
-        .as_deref()
-        .unwrap_or(LINUX_COMMAND_LINE);
     let limit = match header.cmdline_size as usize {
         0 => OLD_COMMAND_LINE_MAX,
         stated => stated,
     }
     .min(COMMAND_LINE_ROOM - 1);
-    if text.len() > limit {
-        return Err(Error::CommandLineTooLong {
-            length: text.len(),
-            limit,
-        });
-    }
-    if text.contains('\0') {
-        return Err(Error::CommandLineNul);
-    }
+    let text = payload.command_line(LINUX_COMMAND_LINE, limit)?;
     place_bytes(
         memory,
         boot::COMMAND_LINE,

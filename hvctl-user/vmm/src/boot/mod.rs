@@ -27,6 +27,21 @@ pub struct Payload {
     pub command_line: Option<String>,
 }
 
+impl Payload {
+    /// The command line, of at most `limit` bytes; `usual` if nobody gave one.
+    fn command_line<'a>(&'a self, usual: &'a str, limit: usize) -> Result<&'a str, Error> {
+        let text = self.command_line.as_deref().unwrap_or(usual);
+        let length = text.len();
+        if length > limit {
+            return Err(Error::CommandLineTooLong { length, limit });
+        }
+        if text.contains('\0') {
+            return Err(Error::CommandLineNul);
+        }
+        Ok(text)
+    }
+}
+
 /// The kinds of kernel that can be booted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {

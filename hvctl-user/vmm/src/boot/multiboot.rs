@@ -2,6 +2,8 @@
 //! A kernel with a Multiboot 1 header: a 32-bit ELF, or a flat image whose header says where
 //! it belongs.
 
+use std::os::unix::ffi::OsStrExt;
+
 use object::Endianness;
 use object::elf::{EM_386, ET_EXEC, FileHeader32, PT_LOAD};
 use object::read::elf::{FileHeader, ProgramHeader};
@@ -300,7 +302,6 @@ fn find_room(image: &Image) -> u64 {
 
 /// Loads kernel, module and the information structure.
 pub fn load(memory: &GuestMemory, size: u64, payload: &Payload) -> Result<CpuState, Error> {
-    use std::os::unix::ffi::OsStrExt;
     let loader = Loader {
         memory,
         low_end: size.min(HOLE),
@@ -329,23 +330,7 @@ pub fn load(memory: &GuestMemory, size: u64, payload: &Payload) -> Result<CpuSta
     if flags & WANTS_VIDEO != 0 {
         tracing::warn!("the kernel asks for a video mode; there is no video");
     }
-    let command_line = payload.command_line.as_deref().unwrap_or_default();
-    if command_line.len() > COMMAND_LINE_LIMIT {
-        let length = command_line.len();
-        return Err(Error::CommandLineTooLong {
-            length,
-            limit: COMMAND_LINE_LIMIT,
-        });
-    }
-    if command_line.contains('\0') {
-        return Err(Error::CommandLineNul);
-    }
-    // The first word is the kernel's name, as other loaders have it.
-    let mut line = payload.kernel.as_os_str().as_bytes().to_vec();
-    if !command_line.is_empty() {
-        line.push(b' ');
-        line.extend_from_slice(command_line.as_bytes());
-    }
+    let line = command_line(payload)?;
 
     // Before the kernel, which may want that place.
     let mut cpu = entry::protected(memory)?;
@@ -366,18 +351,7 @@ pub fn load(memory: &GuestMemory, size: u64, payload: &Payload) -> Result<CpuSta
         boot_loader_name: room.put(LOADER_NAME)?,
         ..Default::default()
     };
-    let map: Vec<u8> = layout::memory_map(size)
-        .into_iter()
-        .flat_map(|range| {
-            let entry = MapEntry {
-                size: (size_of::<MapEntry>() - size_of::<u32>()) as u32,
-                start: range.start,
-                length: range.size,
-                kind: range.kind as u32,
-            };
-            entry.as_slice().to_vec()
-        })
-        .collect();
+    let map = memory_map(size);
     info.mmap_length = map.len() as u32;
     info.mmap_addr = room.put(&map)?;
     if let Some(path) = &payload.initrd {
@@ -401,6 +375,33 @@ pub fn load(memory: &GuestMemory, size: u64, payload: &Payload) -> Result<CpuSta
     Ok(cpu)
 }
 
+/// The command line. Its first word is the kernel's name, as other loaders have it.
+fn command_line(payload: &Payload) -> Result<Vec<u8>, Error> {
+    let given = payload.command_line("", COMMAND_LINE_LIMIT)?;
+    let mut line = payload.kernel.as_os_str().as_bytes().to_vec();
+    if !given.is_empty() {
+        line.push(b' ');
+        line.extend_from_slice(given.as_bytes());
+    }
+    Ok(line)
+}
+
+/// The map of `size` bytes of RAM.
+fn memory_map(size: u64) -> Vec<u8> {
+    layout::memory_map(size)
+        .into_iter()
+        .flat_map(|range| {
+            let entry = MapEntry {
+                size: (size_of::<MapEntry>() - size_of::<u32>()) as u32,
+                start: range.start,
+                length: range.size,
+                kind: range.kind as u32,
+            };
+            entry.as_slice().to_vec()
+        })
+        .collect()
+}
+
 /// Loads the one module on the page after `from`, and above the first MiB.
 fn module(
     memory: &GuestMemory,
@@ -409,7 +410,6 @@ fn module(
     path: &std::path::Path,
     room: &mut Room,
 ) -> Result<Module, Error> {
-    use std::os::unix::ffi::OsStrExt;
     let start = from.max(layout::HIGH_START).next_multiple_of(0x1000);
     let bytes = read_initrd(path, low_end.saturating_sub(start))?;
     let size = bytes.len() as u64;
