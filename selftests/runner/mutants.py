@@ -110,7 +110,7 @@ ALL = [
            "    for msr in VMX {\n        put(bitmap, 0, msr, false);", ROOT,
            ("MSR: RDMSR of 0x480 of VMX is #GP", "MSR: RDMSR of 0x491 of VMX is #GP")),
     Mutant("root-other-msrs", "root.rs",
-           "reason::RDMSR => inject(lp, Event::GP)",
+           "reason::RDMSR => inject(Event::GP)",
            "reason::RDMSR => event::skip_instruction()", ROOT,
            ("MSR: RDMSR of 0x480 of VMX is #GP", "MSR: one outside of the bitmap is #GP")),
     Mutant("root-other-msrs-written", "root.rs",
@@ -128,7 +128,7 @@ ALL = [
            "        APIC_BASE => (value ^ now()) >> 12 == 0,", "        APIC_BASE => now() != 0,", ROOT,
            ("MSR: the local APIC over a page of hvcore is #GP",)),
     Mutant("root-vmx-instructions", "root.rs",
-           "        | reason::VMFUNC => inject(lp, Event::UD)",
+           "        | reason::VMFUNC => inject(Event::UD)",
            "        | reason::VMFUNC => event::skip_instruction()", ROOT,
            tuple(f"instruction: {name} is #UD" for name in
                  ("vmxon", "vmxoff", "vmclear", "vmptrld", "vmptrst", "vmread", "vmwrite",
@@ -146,7 +146,7 @@ ALL = [
            "if event::cpl() != 0 || lp.gpr[RCX] as u32 != 0 {", "if lp.gpr[RCX] as u32 != 0 {", ROOT,
            ("ring 3: XSETBV is SIGSEGV",)),
     Mutant("root-hypercall-of-ring-3", "root.rs",
-           "    if event::cpl() != 0 {\n        return inject(lp, Event::UD);\n    }\n    lp.stats",
+           "    if event::cpl() != 0 {\n        return inject(Event::UD);\n    }\n    lp.stats",
            "    lp.stats", ROOT, ("ring 3: VMCALL is SIGILL",)),
 
     Mutant("root-in-real-mode", "root.rs",

@@ -9,7 +9,7 @@ use crate::arch::vmcs::{self, control};
 use crate::child::Run;
 use crate::event::{blocking, Event};
 use crate::partition::{self, Answer, Partition};
-use crate::vp::{Activity, Vp};
+use crate::vp::{Activity, State, Vp};
 use core::sync::atomic::{AtomicU32, Ordering};
 use hvabi::call::{interrupt, Status};
 use hvabi::vp::{orders, ExitKind};
@@ -28,69 +28,15 @@ const RFLAGS_IF: u64 = 1 << 9;
 /// Before an entry: takes what was sent, fires the timer, and has one event delivered. `Some` if
 /// there is no point in entering.
 pub fn prepare(run: &mut Run<'_>) -> Option<ExitKind> {
+    receive(run);
     let state = &mut *run.state;
-    let events = run.vp.posted.drain(&mut state.apic);
-    state.apic.expire(insn::rdtsc());
-    state.timer = state.apic.deadline();
-    state.nmi |= events.nmi;
-    state.external = events.external.or(state.external.filter(|_| !events.clear));
-    if events.init {
-        state.apic.init();
-        state.reset();
-        // The bootstrap processor starts at the reset vector (SDM vol. 3, 11.4.2).
-        state.activity = if run.vp.index == 0 { Activity::Active } else { Activity::WaitForSipi };
-        run.vp.posted.publish(state.apic.address());
-    }
-    if let (Activity::WaitForSipi, Some(vector)) = (state.activity, events.startup) {
-        state.start_up(vector);
-        state.activity = Activity::Active;
-    }
     if state.activity == Activity::WaitForSipi {
         return Some(ExitKind::WaitForSipi);
     }
-
     let pending = state.apic.pending();
-    let mut controls = state.controls;
-    if state.steps {
-        controls |= control::proc::MONITOR_TRAP;
-    }
-    let mut delivered = false;
-    vmcs::ENTRY_INFO.write(0);
-    if let Some(event) = state.event.take() {
-        event.for_mode(vmcs::GUEST_CR0.read()).inject();
-        delivered = true;
-    }
     // An 8259A's comes first, and knows no priority.
     let next = state.external.or(pending);
-    if state.nmi || next.is_some() {
-        let shadow = vmcs::GUEST_INTERRUPTIBILITY.read();
-        let held = delivered || shadow & (blocking::STI | blocking::MOV_SS) != 0;
-        if state.nmi {
-            if !held && shadow & blocking::NMI == 0 {
-                state.nmi = false;
-                Event::NMI.inject();
-                delivered = true;
-            } else {
-                controls |= control::proc::NMI_WINDOW;
-            }
-        }
-        if let Some(vector) = next {
-            let open = vmcs::GUEST_RFLAGS.read() & RFLAGS_IF != 0;
-            if !held && !delivered && open {
-                if state.external.take().is_none() {
-                    state.apic.accept(vector);
-                }
-                state.stats.injected += 1;
-                Event::interrupt(vector).inject();
-                delivered = true;
-                if state.apic.pending().is_some() {
-                    controls |= control::proc::INTERRUPT_WINDOW;
-                }
-            } else {
-                controls |= control::proc::INTERRUPT_WINDOW;
-            }
-        }
-    }
+    let (delivered, controls) = deliver(state, next);
     if state.activity == Activity::Halted {
         if !delivered {
             return Some(ExitKind::Halted);
@@ -109,6 +55,72 @@ pub fn prepare(run: &mut Run<'_>) -> Option<ExitKind> {
     let waits = pending.is_none() && highest != 0 && highest <= class;
     vmcs::TPR_THRESHOLD.write(if waits { u32::from(highest) } else { 0 });
     None
+}
+
+/// Takes what was sent to a VP, and what its timer did.
+fn receive(run: &mut Run<'_>) {
+    let state = &mut *run.state;
+    let events = run.vp.posted.drain(&mut state.apic);
+    state.apic.expire(insn::rdtsc());
+    state.timer = state.apic.deadline();
+    state.nmi |= events.nmi;
+    state.external = events.external.or(state.external.filter(|_| !events.clear));
+    if events.init {
+        state.apic.init();
+        state.reset();
+        // The bootstrap processor starts at the reset vector (SDM vol. 3, 11.4.2).
+        state.activity = if run.vp.index == 0 { Activity::Active } else { Activity::WaitForSipi };
+        run.vp.posted.publish(state.apic.address());
+    }
+    if let (Activity::WaitForSipi, Some(vector)) = (state.activity, events.startup) {
+        state.start_up(vector);
+        state.activity = Activity::Active;
+    }
+}
+
+/// Has the next entry deliver one event, if the VP takes it: the one that was interrupted, an NMI
+/// or the interrupt `next`. Whether it does, and the controls that say when another one can be.
+fn deliver(state: &mut State, next: Option<u8>) -> (bool, u32) {
+    let mut controls = state.controls;
+    if state.steps {
+        controls |= control::proc::MONITOR_TRAP;
+    }
+    vmcs::ENTRY_INFO.write(0);
+    let mut delivered = false;
+    if let Some(event) = state.event.take() {
+        event.for_mode(vmcs::GUEST_CR0.read()).inject();
+        delivered = true;
+    }
+    if !state.nmi && next.is_none() {
+        return (delivered, controls);
+    }
+    let shadow = vmcs::GUEST_INTERRUPTIBILITY.read();
+    let held = delivered || shadow & (blocking::STI | blocking::MOV_SS) != 0;
+    if state.nmi {
+        if !held && shadow & blocking::NMI == 0 {
+            state.nmi = false;
+            Event::NMI.inject();
+            delivered = true;
+        } else {
+            controls |= control::proc::NMI_WINDOW;
+        }
+    }
+    if let Some(vector) = next {
+        let open = vmcs::GUEST_RFLAGS.read() & RFLAGS_IF != 0;
+        if held || delivered || !open {
+            return (delivered, controls | control::proc::INTERRUPT_WINDOW);
+        }
+        if state.external.take().is_none() {
+            state.apic.accept(vector);
+        }
+        state.stats.injected += 1;
+        Event::interrupt(vector).inject();
+        delivered = true;
+        if state.apic.pending().is_some() {
+            controls |= control::proc::INTERRUPT_WINDOW;
+        }
+    }
+    (delivered, controls)
 }
 
 /// Sends an interrupt, by VP `from` or by the root; gives the set of VPs that have to look.

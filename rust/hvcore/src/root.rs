@@ -32,7 +32,7 @@ pub fn run(lp: &mut Lp) -> Failed {
         }
         if lp.machine_check && !lp.waits_for_sipi {
             lp.machine_check = false;
-            inject(lp, Event::exception(18));
+            inject(Event::exception(18));
         }
         match enter(&mut lp.gpr, launched) {
             Entered::Exited => {}
@@ -99,7 +99,7 @@ pub fn handle(lp: &mut Lp, exit: u32) {
         reason::CPUID => cpuid(lp),
         reason::VMCALL => vmcall(lp),
         // Only what the root may not have exits.
-        reason::RDMSR => inject(lp, Event::GP),
+        reason::RDMSR => inject(Event::GP),
         reason::WRMSR => wrmsr(lp),
         reason::XSETBV => xsetbv(lp),
         reason::CR_ACCESS => control_register(lp),
@@ -117,7 +117,7 @@ pub fn handle(lp: &mut Lp, exit: u32) {
         | reason::VMCLEAR..=reason::VMXON
         | reason::INVEPT
         | reason::INVVPID
-        | reason::VMFUNC => inject(lp, Event::UD),
+        | reason::VMFUNC => inject(Event::UD),
         reason::TRIPLE_FAULT => triple_fault(lp),
         // A task switch, which Linux never makes, or an instruction that is newer than hvcore
         // (SEAMCALL exits from ring 3). Nothing that the root executes may be hvcore's end.
@@ -127,13 +127,13 @@ pub fn handle(lp: &mut Lp, exit: u32) {
                 Level::Warning,
                 format_args!("denied: exit {exit} of the root at {:#x}", vmcs::GUEST_RIP.read()),
             );
-            inject(lp, Event::UD);
+            inject(Event::UD);
         }
     }
 }
 
 /// Has the next entry deliver an event.
-fn inject(_lp: &mut Lp, event: Event) {
+fn inject(event: Event) {
     event.for_mode(vmcs::GUEST_CR0.read()).inject();
 }
 
@@ -198,7 +198,7 @@ fn cpuid(lp: &mut Lp) {
 
 fn vmcall(lp: &mut Lp) {
     if event::cpl() != 0 {
-        return inject(lp, Event::UD);
+        return inject(Event::UD);
     }
     lp.stats.get().hypercalls += 1;
     event::skip_instruction();
@@ -215,7 +215,7 @@ fn wrmsr(lp: &mut Lp) {
     if may && insn::wrmsr_checked(msr, value) {
         event::skip_instruction();
     } else {
-        inject(lp, Event::GP);
+        inject(Event::GP);
     }
 }
 
@@ -224,14 +224,14 @@ fn xsetbv(lp: &mut Lp) {
     let value = lp.gpr[RAX] & 0xffff_ffff | lp.gpr[RDX] << 32;
     let offered = u64::from(insn::cpuid(0xd, 0)[0]) | u64::from(insn::cpuid(0xd, 0)[3]) << 32;
     if event::cpl() != 0 || lp.gpr[RCX] as u32 != 0 {
-        return inject(lp, Event::GP);
+        return inject(Event::GP);
     }
     match policy::xsave::write_xcr0(value, offered) {
         Ok(value) => {
             insn::xsetbv(value);
             event::skip_instruction();
         }
-        Err(_) => inject(lp, Event::GP),
+        Err(_) => inject(Event::GP),
     }
 }
 
@@ -246,7 +246,7 @@ fn control_register(lp: &mut Lp) {
             }
             event::skip_instruction();
         }
-        Some(Err(_)) => inject(lp, Event::GP),
+        Some(Err(_)) => inject(Event::GP),
         None => panic!(
             "control-register exit of the root with qualification {:#x}",
             vmcs::EXIT_QUALIFICATION.read()
@@ -267,7 +267,7 @@ fn ept_violation(lp: &mut Lp) {
     }
     if try_again(lp, spa, qualification) {
         if let Some(event) = Event::interrupted() {
-            inject(lp, event);
+            inject(event);
         }
         return;
     }
@@ -288,9 +288,9 @@ fn ept_violation(lp: &mut Lp) {
         // the error code of a page that is, Linux would look, find it writable and try for ever.
         insn::write_cr2(linear);
         let error = (qualification & WRITE) as u32;
-        return inject(lp, Event::exception(14).with_error(error));
+        return inject(Event::exception(14).with_error(error));
     }
-    inject(lp, Event::GP);
+    inject(Event::GP);
 }
 
 /// True if the access can be tried again.
