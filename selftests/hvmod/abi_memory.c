@@ -9,6 +9,7 @@ GUEST_CODE(16, real_mmio,
 	"movl $0x99887766, %fs:0x20\n"
 	"outb %al, $0xff\n");
 
+GUEST_CODE(64, reads_apic, "mov $0xfee00020, %ebp\n" "mov 0(%rbp), %eax\n" "outb %al, $0x10\n");
 GUEST_CODE(64, long_mmio,
 	"mov $0x10000008, %ebx\n"
 	"mov (%rbx), %rax\n"
@@ -71,6 +72,22 @@ static void real_mode(void)
 	}
 	if (run_to(&p, HV_MSG_IO_PORT, "real mode: the end"))
 		tap_equal("real mode: what was read", p.message.port.rax & 0xff, 0x5a);
+	partition_close(&p);
+}
+
+/* With its local APIC off, and the base of that at memory, as QEMU has it for a processor without one. */
+static void no_apic(void)
+{
+	struct partition p;
+
+	partition_open(&p);
+	start_long(&p, reads_apic, reads_apic_end);
+	set(&p, HV_APIC_BASE, 0x100);
+	if (run_to(&p, HV_MSG_UNMAPPED_GPA, "no local APIC: a read where it was")) {
+		is_memory(&p, 0xfee00020, HV_READ, "no local APIC");
+		skip_bytes(&p, 3);
+	}
+	run_to(&p, HV_MSG_IO_PORT, "no local APIC: the guest goes on");
 	partition_close(&p);
 }
 
@@ -227,6 +244,7 @@ int main(void)
 	doorbells();
 	real_mode();
 	long_mode();
+	no_apic();
 	regions();
 	translation();
 	many_regions();

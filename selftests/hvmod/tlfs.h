@@ -52,6 +52,7 @@
 #define HV_IDTR		0x70000
 #define HV_GDTR		0x70001
 #define HV_EFER		0x80001
+#define HV_APIC_BASE	0x80003
 #define HV_ACTIVITY	0x4		/* internal activity: 1 waits for SIPI, 2 halted */
 #define HV_TSC		0x80000
 #define HV_HYPERCALL	0x90001

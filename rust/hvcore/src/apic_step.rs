@@ -14,6 +14,7 @@ use crate::arch::root_memory::Hostile;
 use crate::arch::vmcs::{self, control};
 use crate::child::{Next, Run};
 use crate::machine::config;
+use crate::partition::{self, APIC_GPA};
 use crate::vp::State;
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -29,7 +30,12 @@ pub fn begin(run: &mut Run<'_>) -> Next {
     let (offset, kind) = (qualification as u16 & 0xfff, qualification >> 12 & 0xf);
     if !matches!(kind, READ | WRITE) || !run.state.apic.in_memory() {
         // Code, stack or descriptor tables in the page, or no APIC: to the root, nothing is there.
-        run.page.gpa = run.state.apic.page_gpa() | u64::from(offset);
+        // A base that leads to memory was no address of the page's.
+        let base = run.state.apic.page_gpa();
+        let page = partition::lock(run.number).ok().and_then(|it| it.space.translate(base));
+        let seen = page == Some(config().apic_access);
+        let base = if seen { base } else { APIC_GPA };
+        run.page.gpa = base | u64::from(offset);
         run.page.gla_valid = 0;
         run.page.access = match kind {
             WRITE => 2,
