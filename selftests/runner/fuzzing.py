@@ -21,8 +21,8 @@ SHARES = {
 }
 # Those of hvctl; the others are hvcore's.
 HVCTL = {"emulator"}
-# Bytes of an input.
-LONGEST = {"hypercall": 1024, "ownership": 512, "ept": 512}
+# Bytes of an input, where many steps make one: these are long from the start.
+LONGEST = {"hypercall": 1024, "ownership": 512, "ept": 512, "emulator": 512}
 
 EXECUTED = re.compile(r"^stat::number_of_executed_units:\s*(\d+)", re.M)
 # The last thing that libFuzzer says of coverage, and of the inputs that reached it.
@@ -85,7 +85,8 @@ def fuzz(program, target, runs, seed, in_lab=False):
     found.mkdir(parents=True, exist_ok=True)
     before = set(found.iterdir())
     argv = ["env", f"FUZZ_TARGET={target}", "RUST_BACKTRACE=0", str(program), f"-runs={runs}",
-            f"-seed={seed}", f"-max_len={LONGEST.get(target, 256)}", "-len_control=20",
+            f"-seed={seed}", f"-max_len={LONGEST.get(target, 256)}",
+            f"-len_control={0 if target in LONGEST else 20}",
             "-timeout=60", "-print_final_stats=1", f"-artifact_prefix={found}/{target}-",
             str(corpus), str(seeds(target))]
     began = time.monotonic()

@@ -27,7 +27,7 @@ use crate::policy::cr::Mode;
 use crate::root;
 use crate::stage_guest;
 use hvabi::boot::CoreInfo;
-use hvabi::call::{map_flags, Call, Status, LIST_ITEMS};
+use hvabi::call::{map_flags, Call, Status, DEPOSIT_PAGES, LIST_ITEMS};
 use hvabi::vp::gpr::{RAX, RCX, RDI, RDX, RSI};
 
 /// Chooses a number below the one it is given.
@@ -55,6 +55,9 @@ pub struct Stage<'a> {
     /// Pages that tables for devices above 4 GiB may have taken.
     tables: usize,
     calls: u64,
+    /// Pages that left the root, and the LPs (as bits) that did not flush since: there the root can
+    /// still write them, and does.
+    stale: Vec<(u64, u32)>,
 }
 
 /// CPUID of a processor with what hvcore looks for.
@@ -120,7 +123,8 @@ impl<'a> Stage<'a> {
         };
         let core_pages = memory(|memory| memory.pool.len());
         let lps = (0..LPS).map(lp).collect();
-        let mut stage = Stage { lps, below, core_pages, given: 0, tables: 0, calls: 0 };
+        let mut stage =
+            Stage { lps, below, core_pages, given: 0, tables: 0, calls: 0, stale: Vec::new() };
         for index in 0..LPS {
             stage.sync(index);
         }
@@ -177,6 +181,19 @@ impl<'a> Stage<'a> {
 
     fn sync(&mut self, index: u32) {
         machine::catch_up(index);
+        self.stale.retain_mut(|(_, lps)| {
+            *lps &= !(1 << index);
+            *lps != 0
+        });
+    }
+
+    /// The root writes where it still can.
+    fn scribble(&self) {
+        for (page, _) in &self.stale {
+            [0, 1, 511]
+                .into_iter()
+                .for_each(|word| write(*page, word, PLAYED.start * PAGE_SIZE | 7));
+        }
     }
 
     /// A page of the root that hvcore is to be told of.
@@ -245,14 +262,20 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Writes a list into a page that is the root's, and gives its address.
+    /// Writes a list into a page that is the root's, and gives its address: any pages, or a run of
+    /// them, which can all be what a call wants.
     fn list(&mut self, large: bool) -> u64 {
         let at = PLAYED.start + self.below(LISTS);
-        for item in 0..24 {
-            let spa = if large { self.page() & !0x1f_ffff } else { self.page() };
-            // The root cannot write what is not its.
+        let run = (!large && self.below(2) == 0).then(|| self.page());
+        for item in 0..if run.is_some() { DEPOSIT_PAGES } else { 24 } {
+            let spa = match run {
+                Some(first) => first + item as u64 * PAGE_SIZE,
+                None if large => self.page() & !0x1f_ffff,
+                None => self.page(),
+            };
+            // The root cannot write what is not its. The last page is not to be given, see `end`.
             if self.owns(at) {
-                write(at, item, spa);
+                write(at, item, spa.min((PAGES - 2) * PAGE_SIZE));
             }
         }
         at * PAGE_SIZE
@@ -260,7 +283,8 @@ impl<'a> Stage<'a> {
 
     /// One hypercall, or an LP that passes through hvcore.
     pub fn step(&mut self) {
-        let lp = self.below(u64::from(LPS)) as usize;
+        // Mostly one of them, so that the other one does not flush for a while.
+        let lp = usize::from(self.below(4) == 0);
         let number = match self.below(28) {
             number @ 0..20 => number,
             20..23 => Call::VpSet as u64,
@@ -285,7 +309,7 @@ impl<'a> Stage<'a> {
                 if self.below(32) == 0 {
                     a[0] = 0;
                 }
-                (a[1], a[2]) = (self.list(false), self.count(24));
+                (a[1], a[2]) = (self.list(false), self.count(DEPOSIT_PAGES as u64));
             }
             WITHDRAW => (a[1], a[2]) = (self.list(false), self.count(24)),
             DESTROY if self.below(4) != 0 => return,
@@ -295,7 +319,7 @@ impl<'a> Stage<'a> {
                 a[2] = self.list(large);
                 a[3] = self.count(if large { 2 } else { 8 });
                 a[4] = self.below(4) | u64::from(large) * map_flags::LARGE;
-                a[4] |= [0, 0, 0, map_flags::PRIVATE][self.below(4) as usize];
+                a[4] |= [0, map_flags::PRIVATE][self.below(2) as usize];
                 a[4] |= [0, self.below(1 << 16)][usize::from(self.below(16) == 0)];
             }
             UNMAP => (a[1], a[2]) = (self.guest_page(), self.count(16)),
@@ -319,7 +343,22 @@ impl<'a> Stage<'a> {
             }
             _ => a = core::array::from_fn(|_| self.odd()),
         }
-        let (status, _, _) = self.call(lp, number, a);
+        self.scribble();
+        let list = [a[1], a[2]][usize::from(number == MAP)];
+        let list = read(list / PAGE_SIZE % PAGES);
+        let (status, _, mapped) = self.call(lp, number, a);
+        let (items, pages) = match number {
+            DEPOSIT if status == Status::Ok => (a[2], 1),
+            MAP if a[4] & map_flags::PRIVATE == 0 => (0, 0),
+            MAP => (mapped, if a[4] & map_flags::LARGE != 0 { 512 } else { 1 }),
+            _ => (0, 0),
+        };
+        for spa in &list[..items as usize] {
+            let first = spa / PAGE_SIZE;
+            // The LP that called flushed on its way back.
+            let lps = (1 << LPS) - 1 & !(1 << lp);
+            self.stale.extend((first..first + pages).map(|page| (page, lps)));
+        }
         if (number, a[0], status) == (DEPOSIT, 0, Status::Ok) {
             self.core_pages += a[2] as usize;
             self.given += a[2] as usize;
@@ -429,7 +468,14 @@ impl<'a> Stage<'a> {
         }
         let guest = stage_guest::Guest::new(choices);
         host::with(|p| p.guest = Some(guest.entered()));
-        self.call(lp, Call::VpRun as u64, [number, index, 0, 0, 0]);
+        self.scribble();
+        let early = memory(|memory| {
+            let mut pages = self.stale.iter().filter_map(|s| memory.owners.page(s.0 * PAGE_SIZE));
+            let private = Child::new(number).map(Owner::Child);
+            pages.any(|page| Some(memory.owners.owner(page)) == private)
+        });
+        let (status, ..) = self.call(lp, Call::VpRun as u64, [number, index, 0, 0, 0]);
+        assert!(!early || status != Status::Ok, "it runs, and the root can write its memory");
         host::with(|p| p.guest = None);
     }
 

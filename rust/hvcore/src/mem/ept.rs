@@ -327,7 +327,7 @@ impl Ept {
     }
 
     /// Puts one larger page in place of a table below `level` that says the same.
-    fn merge(&mut self, gpa: u64, level: u32, pool: &mut Pool, epoch: u64) -> Option<()> {
+    pub fn merge(&mut self, gpa: u64, level: u32, pool: &mut Pool, epoch: u64) -> Option<()> {
         let size = Size::at_level(level).filter(|size| self.caps.allows(*size))?;
         let mut node: &mut Node = &mut self.root;
         for above in (level + 1..=LEVELS).rev() {
