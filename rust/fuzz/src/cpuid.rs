@@ -8,8 +8,10 @@ use hvcore::policy::xsave::Layout;
 
 use crate::bytes::Bytes;
 
-/// Features of leaf 1 and 7 that a child must never find, by leaf and register.
-fn never(leaf: u32, register: usize) -> u32 {
+/// Features that a child must never find, by leaf, subleaf (where there are some) and register.
+fn never(leaf: u32, subleaf: u32, register: usize) -> u32 {
+    let (seven, d) = (subleaf << 8 | 7, subleaf << 8 | 0xd);
+    let leaf = [leaf, seven, d][usize::from(leaf == 7) + 2 * usize::from(leaf == 0xd)];
     match (leaf, register) {
         // MONITOR, VMX, SMX, PDCM, hypervisor. PSN, ACPI, PBE.
         (1, 2) => 1 << 3 | 1 << 5 | 1 << 6 | 1 << 15 | 1 << 31,
@@ -20,6 +22,16 @@ fn never(leaf: u32, register: usize) -> u32 {
         (7, 2) => 1 << 5 | 1 << 7 | 1 << 16 | 1 << 23 | 1 << 29 | 1 << 30 | 1 << 31,
         // UINTR, CET_IBT, AMX.
         (7, 3) => 1 << 5 | 1 << 20 | 1 << 22 | 1 << 24 | 1 << 25,
+        // LASS, ARCH_PERFMON_EXT, FRED, LKGS, WRMSRNS, AMX_FP16, HRESET, LAM, MSRLIST.
+        (0x107, 0) => 1 << 6 | 1 << 8 | 7 << 17 | 1 << 21 | 1 << 22 | 1 << 26 | 1 << 27,
+        // AMX_COMPLEX, USER_MSR, UIRET_UIF, CET_SSS, AVX10, APX_F.
+        (0x107, 3) => 1 << 8 | 1 << 15 | 7 << 17 | 1 << 21,
+        // XFD, and all that is not known.
+        (0x10d, 0) => !0xf,
+        // SVM, and all that Intel's processors do not have.
+        (0x8000_0001, 2) => !(1 << 0 | 1 << 5 | 1 << 8),
+        (0x8000_0001, 3) => !(1 << 11 | 1 << 20 | 1 << 26 | 1 << 27 | 1 << 29),
+        (0x8000_0007, 3) => !(1 << 8),
         _ => 0,
     }
 }
@@ -54,11 +66,14 @@ fn check_root(leaf: u32, subleaf: u32, native: Regs, cr4: u64) {
 
 pub fn run(data: &[u8]) {
     let mut bytes = Bytes::new(data);
-    let leaf_d: [u32; 40] = core::array::from_fn(|_| bytes.u32());
-    let xsave = Layout::new(|i| match leaf_d.chunks(4).nth(i as usize) {
-        Some(&[a, b, c, d]) => [a, b, c, d],
-        _ => [0; 4],
-    });
+    // Size and offset of each component of XSAVE, mostly such that they fit.
+    let mut leaf_d = [[0; 4]; 10];
+    for component in &mut leaf_d[2..] {
+        let (size, offset) = (u32::from(bytes.u8()), u32::from(bytes.u8()));
+        *component = [size * 8, 576 + offset * 12, u32::from(bytes.u8()) & 3, 0];
+    }
+    leaf_d[0] = [bytes.value() as u32, 0, 0, 0];
+    let xsave = Layout::new(|i| leaf_d.get(i as usize).copied().unwrap_or([0; 4]));
     let leaf = match bytes.u8() {
         kind @ 0..=63 => u32::from(kind),
         kind @ 64..=127 => 0x8000_0000 | u32::from(kind & 15),
@@ -81,18 +96,29 @@ pub fn run(data: &[u8]) {
     };
     check_root(leaf, subleaf, native, cr4);
     let seen = child(leaf, subleaf, native, &cpu);
-    if leaf == 1 || leaf == 7 {
-        for register in 1..4 {
-            if leaf == 1 && register == 1 || leaf == 7 && subleaf > 0 {
-                continue;
-            }
+    let features: &[usize] = match (leaf, subleaf) {
+        (1, _) => &[2, 3],
+        (7, 0) => &[1, 2, 3],
+        (7, 1) => &[0, 1, 2, 3],
+        (7, _) => &[1, 2, 3],
+        (0xd, 1) => &[0],
+        (0x8000_0001 | 0x8000_0007, _) => &[2, 3],
+        _ => &[],
+    };
+    {
+        for &register in features {
             let feature = seen[register];
             assert_eq!(
-                feature & never(leaf, register),
+                feature & never(leaf, subleaf, register),
                 0,
-                "leaf {leaf}, register {register}"
+                "leaf {leaf:#x}, register {register}"
             );
-            let made_up = feature & !native[register] & !ours(leaf, register);
+            let ours = if subleaf == 0 || leaf == 1 {
+                ours(leaf, register)
+            } else {
+                0
+            };
+            let made_up = feature & !native[register] & !ours;
             assert_eq!(
                 made_up, 0,
                 "leaf {leaf}, register {register}: the processor has it not"
@@ -118,6 +144,24 @@ pub fn run(data: &[u8]) {
         assert!(seen[1] <= seen[2], "more than the largest area");
         assert!(seen[2] <= 4096, "the area is a page");
         assert_eq!(u64::from(seen[0]), xsave.offered());
+    }
+    match (leaf, subleaf) {
+        // MONITOR, DCA, performance counters, RDT, SGX, PT.
+        (3 | 5 | 8..=0xa | 0xc | 0xe..=0x14, _) => assert_eq!(seen, [0; 4], "leaf {leaf:#x}"),
+        // All VPs are in the package.
+        (0xb, 1) => assert!(
+            1 << seen[0] >= cpu.vp_count.min(1 << 15),
+            "{} VPs",
+            cpu.vp_count
+        ),
+        (0xd, 1) => {
+            assert!(seen[0] >> 3 & 1 == 0 || cpu.xsaves, "XSAVES is off");
+            let size = xsave.compact_size(cpu.xcr0);
+            let sizes = [0, size][usize::from(seen[0] & 0xa != 0)];
+            assert_eq!(seen[1..], [sizes, 0, 0]);
+        }
+        (0x8000_0008, _) => assert!(seen[0] & 0xff <= (native[0] & 0xff).min(48)),
+        _ => {}
     }
     // Leaves that a child has not look like the last one, and hvcore's own are none of them.
     if (0x17..0x8000_0000).contains(&leaf) || leaf > 0x8000_0008 {

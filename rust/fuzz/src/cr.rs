@@ -32,13 +32,80 @@ fn enters(hardware0: u64, hardware4: u64, mode: &Mode, fixed: &Fixed) {
     assert!(long || hardware4 & cr4::PCIDE == 0, "{mode:x?}");
 }
 
+/// What MOV to CR0 and CR4 refuses (SDM vol. 2, MOV to control registers), of a CR4 that has `has`.
+fn refused(cr0: bool, value: u64, mode: &Mode, has: u64) -> bool {
+    let is = |register: u64, bits: u64| register & bits == bits;
+    let long = is(mode.efer, efer::LMA);
+    if cr0 {
+        let (old, new) = (is(mode.cr0, cr0::PG), is(value, cr0::PG));
+        let enters = !old && new && is(mode.efer, efer::LME);
+        return value >> 32 != 0
+            || new && !is(value, cr0::PE)
+            || is(value, cr0::NW) && !is(value, cr0::CD)
+            || enters && (!is(mode.cr4, cr4::PAE) || mode.cs_l)
+            || !new && (is(mode.cr4, cr4::PCIDE) || long && mode.cs_l)
+            || !is(value, cr0::WP) && is(mode.cr4, cr4::CET);
+    }
+    let sets_pcide = is(value & !mode.cr4, cr4::PCIDE);
+    value & !has != 0
+        || long && (!is(value, cr4::PAE) || is(value ^ mode.cr4, cr4::LA57))
+        || is(value, cr4::CET) && !is(mode.cr0, cr0::WP)
+        || sets_pcide && (!long || mode.cr3 & 0xfff != 0)
+}
+
+/// What a write has the processor forget and load (SDM vol. 3, 5.10.4.1 and 5.4.1): at least that.
+fn follows(write: &Write, old: &Mode, cr0: bool) {
+    let (cr0, cr4) = if cr0 {
+        (write.shadow, old.cr4)
+    } else {
+        (old.cr0, write.shadow)
+    };
+    let (changed0, changed4) = (cr0 ^ old.cr0, cr4 ^ old.cr4);
+    let flushes = changed0 & cr0::PG
+        | changed4 & (cr4::PGE | cr4::PAE)
+        | old.cr4 & !cr4 & cr4::PCIDE
+        | cr4 & !old.cr4 & cr4::SMEP;
+    assert!(write.flush || flushes == 0, "{old:x?}: {write:x?}");
+    let pae = cr0 & cr0::PG != 0 && cr4 & cr4::PAE != 0 && write.efer & efer::LMA == 0;
+    let loads = changed0 & (cr0::PG | cr0::CD | cr0::NW)
+        | changed4 & (cr4::PAE | cr4::PGE | cr4::PSE | cr4::SMEP);
+    assert_eq!(write.load_pdptes, pae && loads != 0, "{old:x?}: {write:x?}");
+}
+
+const CR0: &[u64] = &[
+    cr0::PE,
+    cr0::PG,
+    cr0::PG | cr0::PE,
+    cr0::WP,
+    cr0::NE,
+    cr0::CD,
+    cr0::NW,
+];
+const CR4: &[u64] = {
+    use cr4::*;
+    &[
+        PSE, PAE, PAE, MCE, PGE, LA57, VMXE, PCIDE, OSXSAVE, SMEP, SMAP, PKE, CET,
+    ]
+};
+const EFER: &[u64] = &[efer::SCE, efer::LME, efer::LMA, efer::NXE];
+
+/// A new value of a register that holds `old`: any, or one that differs in one bit, mostly of those
+/// that do something.
+fn near(bytes: &mut Bytes, kind: u8, old: u64, bits: &[u64]) -> u64 {
+    match kind >> 6 {
+        0 => bytes.value(),
+        1 => old ^ bytes.value(),
+        _ => old ^ bits[bytes.below(bits.len() as u64) as usize],
+    }
+}
+
 pub fn run(data: &[u8]) {
     let mut bytes = Bytes::new(data);
     // A processor that has what VMX needs.
     let fixed = Fixed {
         cr0_0: 0x8000_0021,
         cr4_0: cr4::VMXE,
-        cr4_1: bytes.value() & 0x1ff_ffff | 0x20 | cr4::VMXE | cr4::MCE,
+        cr4_1: !bytes.value() & 0x1ff_ffff | 0x20 | cr4::VMXE | cr4::MCE,
     };
     let is_root = bytes.u8() & 1 != 0;
     let policy = if is_root {
@@ -50,6 +117,7 @@ pub fn run(data: &[u8]) {
         cr0: cr0::ET | cr0::CD | cr0::NW,
         ..Mode::default()
     };
+    let has = fixed.cr4_1 & if is_root { u64::MAX } else { cr4::CHILD };
     let (mut hardware0, mut hardware4) = (policy.cr0_hardware(mode.cr0), policy.cr4_hardware(0));
     let mut steps = 0;
     while !bytes.is_empty() && steps < 64 {
@@ -65,8 +133,15 @@ pub fn run(data: &[u8]) {
         };
         match kind & 7 {
             0..=2 => {
-                let value = [bytes.value(), mode.cr0 ^ bytes.value()][usize::from(kind >> 7)];
-                if let Ok(write) = policy.write_cr0(value, &mode) {
+                let value = near(&mut bytes, kind, mode.cr0, CR0);
+                let done = policy.write_cr0(value, &mode);
+                assert_eq!(
+                    done.is_err(),
+                    refused(true, value, &mode, has),
+                    "{mode:x?}: {value:#x}"
+                );
+                if let Ok(write) = done {
+                    follows(&write, &mode, true);
                     let kept = value & cr0::ALL | cr0::ET;
                     assert_eq!(write.shadow, kept, "the guest reads what it wrote");
                     let foreign = (write.hardware ^ kept) & !policy.cr0_mask;
@@ -78,15 +153,22 @@ pub fn run(data: &[u8]) {
                 }
             }
             3..=5 => {
-                let value = [bytes.value(), mode.cr4 ^ bytes.value()][usize::from(kind >> 7)];
-                if let Ok(write) = policy.write_cr4(value, &mode) {
+                let value = near(&mut bytes, kind, mode.cr4, CR4);
+                let done = policy.write_cr4(value, &mode);
+                assert_eq!(
+                    done.is_err(),
+                    refused(false, value, &mode, has),
+                    "{mode:x?}: {value:#x}"
+                );
+                if let Ok(write) = done {
+                    follows(&write, &mode, false);
                     assert_eq!(write.shadow, value, "the guest reads what it wrote");
                     assert_eq!((write.hardware ^ value) & !policy.cr4_mask, 0);
                     take(&write, &mut mode, false);
                 }
             }
             6 => {
-                let value = mode.efer ^ bytes.value();
+                let value = near(&mut bytes, kind, mode.efer, EFER);
                 if let Ok(new) = write_efer(value, &mode) {
                     assert_eq!(new & efer::LMA, mode.efer & efer::LMA, "LMA follows paging");
                     mode.efer = new;
@@ -95,6 +177,8 @@ pub fn run(data: &[u8]) {
             _ => {
                 mode.cr3 = bytes.value();
                 mode.cs_l = kind & 8 != 0;
+                // Mostly one that can be had with a PCID.
+                mode.cr3 &= [!0xfff, !0][usize::from(kind & 0x30 == 0)];
                 let value = bytes.value();
                 assert_eq!(
                     write_cr8(value).ok().map(u64::from),

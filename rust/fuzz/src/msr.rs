@@ -4,7 +4,8 @@
 
 use hvcore::policy::cpuid::Clock;
 use hvcore::policy::msr::{
-    canonical, fill_child, fill_root, pat_valid, write_debugctl, Caps, Msr, State, Stored, PASSED,
+    canonical, fill_child, fill_root, pat_valid, root_may_write, write_debugctl, Caps, Msr, State,
+    Stored, PASSED,
 };
 
 use crate::bytes::Bytes;
@@ -22,7 +23,12 @@ fn exits(bitmap: &[u64; 512], msr: u32, write: bool) -> bool {
 fn number(bytes: &mut Bytes) -> u32 {
     match bytes.u8() >> 5 {
         0..=3 => u32::from(bytes.u16()) & 0x1fff,
-        4 | 5 => 0x200 | u32::from(bytes.u8()),
+        4 => match u32::from(bytes.u8()) & 31 {
+            n @ 0..16 => 0x200 + n,
+            n @ 16..24 => 0x268 + n - 16,
+            n => [0x250, 0x258, 0x259, 0x277, 0x2ff, 0x210, 0x25a, 0x27f][n as usize - 24],
+        },
+        5 => [0x1b, 0x3a, 0x48, 0x10a, 0x1a0, 0x570, 0x17d0, 0xfe][usize::from(bytes.u8() & 7)],
         6 => 0xc000_0000 | u32::from(bytes.u16()) & 0x1fff,
         _ => bytes.u32(),
     }
@@ -56,6 +62,35 @@ fn refused(msr: u32, value: u64, caps: &Caps) -> Option<bool> {
     }
 }
 
+/// What the root may not write, beside the MSRs of VMX: moving its APIC, hiding CPUID's leaves, XD
+/// off, a trace to memory past its EPT, and what the processor thinks of its cores.
+fn root_is_denied(msr: u32, value: u64, now: u64) -> Option<bool> {
+    match msr {
+        0x1b => Some(value >> 12 != now >> 12),
+        0x1a0 => Some((value & !now) & (1 << 22 | 1 << 34) != 0),
+        0x570 => Some(value & 1 != 0),
+        0x3a | 0x17d0 => Some(true),
+        _ => None,
+    }
+}
+
+/// What a child reads where it is always the same.
+fn constant(msr: u32, read: u64, caps: &Caps) {
+    match msr {
+        // Locked, and no VMX.
+        0x3a => assert_eq!(read, 1),
+        // No bit that promises an MSR (MCU_CONTROL, MISC_PACKAGE_CTLS, ENERGY_FILTERING, DOITM,
+        // MCU_ENUM, TSX_CTRL, XAPIC_DISABLE, OVERCLOCKING, GDS_CTRL), and none that is not so.
+        0x10a => {
+            let others = 1 << 7 | 0xf << 9 | 1 << 16 | 1 << 21 | 1 << 23 | 1 << 25;
+            let native = caps.arch_capabilities.expect("there is one");
+            assert_eq!(read & (others | !native), 0, "{read:#x}");
+        }
+        0xfe => assert_eq!(read & 0xff, 8, "ranges"),
+        _ => {}
+    }
+}
+
 fn words(state: &State) -> Vec<u64> {
     let mut all = vec![state.spec_ctrl, state.misc_enable, state.mtrr_def_type];
     all.extend(state.mtrr_fixed);
@@ -66,16 +101,36 @@ fn words(state: &State) -> Vec<u64> {
 pub fn run(data: &[u8]) {
     let mut bytes = Bytes::new(data);
     let flags = bytes.u8();
+    let (leaf7, leaf7_2) = (bytes.u32(), bytes.u32());
     let caps = Caps {
         phys_bits: 32 + u32::from(bytes.u8() & 31),
         arch_capabilities: (flags & 1 != 0).then(|| bytes.value()),
         platform_id: bytes.value(),
         microcode: bytes.value(),
-        spec_ctrl: Caps::spec_ctrl_bits(bytes.u32(), bytes.u32()),
+        spec_ctrl: Caps::spec_ctrl_bits(leaf7, leaf7_2),
         pred_cmd: flags & 2 != 0,
         flush_cmd: flags & 4 != 0,
         clock: Clock::new(bytes.value()),
     };
+    // IBRS, STIBP, SSBD; IPRED_DIS, RRSBA_DIS (of two modes each), PSFD, BHI_DIS_S.
+    for (bit, word, feature) in [
+        (0, leaf7, 26),
+        (1, leaf7, 27),
+        (2, leaf7, 31),
+        (3, leaf7_2, 1),
+        (4, leaf7_2, 1),
+        (5, leaf7_2, 2),
+        (6, leaf7_2, 2),
+        (7, leaf7_2, 0),
+        (10, leaf7_2, 4),
+    ] {
+        assert_eq!(
+            caps.spec_ctrl >> bit & 1,
+            u64::from(word >> feature & 1),
+            "SPEC_CTRL {bit}"
+        );
+    }
+    assert_eq!(caps.spec_ctrl & !0x4ff, 0);
     assert_eq!(caps.write_pred_cmd(1).is_ok(), caps.pred_cmd);
     assert_eq!(caps.write_flush_cmd(1).is_ok(), caps.flush_cmd);
     let (mut root, mut child) = ([0; 512], [0; 512]);
@@ -91,7 +146,18 @@ pub fn run(data: &[u8]) {
             !vmx || exits(&root, msr, false) && exits(&root, msr, true),
             "{msr:#x}"
         );
-        assert!(exits(&root, 0x3a, true));
+        let now = bytes.value();
+        match root_is_denied(msr, value, now) {
+            Some(denied) => {
+                assert!(exits(&root, msr, true), "{msr:#x}");
+                assert_eq!(
+                    root_may_write(msr, value, || now),
+                    !denied,
+                    "{msr:#x}: {value:#x}"
+                );
+            }
+            None => assert!(vmx || !exits(&root, msr, true) || msr >= 0x2000, "{msr:#x}"),
+        }
         // A child touches none but those that are switched with it; EFER it may read.
         for write in [false, true] {
             let open = PASSED.contains(&msr) || msr == 0xc000_0080 && !write;
@@ -122,6 +188,9 @@ pub fn run(data: &[u8]) {
         let Some(Msr::State(stored)) = decoded else {
             continue;
         };
+        if let Stored::Constant(read) = stored {
+            constant(msr, read, &caps);
+        }
         let before = words(&state);
         let old = state.read(stored);
         match state.write(stored, value, &caps) {
@@ -134,7 +203,12 @@ pub fn run(data: &[u8]) {
                 let new = state.read(stored);
                 let kept = match stored {
                     Stored::Constant(_) | Stored::Inert(_) => new == old,
-                    Stored::MiscEnable => true,
+                    // Fast strings, TM1, EIST, MONITOR, CPUID's limit, xTPR, XD: nothing else.
+                    Stored::MiscEnable => {
+                        const SWITCHES: u64 = 1 | 1 << 3 | 1 << 16 | 1 << 18 | 3 << 22 | 1 << 34;
+                        let read = new.unwrap_or(0);
+                        read & SWITCHES == value & SWITCHES && read & !SWITCHES == 3 << 11
+                    }
                     _ => new == Ok(value),
                 };
                 assert!(kept, "{msr:#x}: wrote {value:#x}, reads {new:x?}");
@@ -156,9 +230,12 @@ pub fn run(data: &[u8]) {
         assert!(changed <= 1, "a write of {msr:#x} changed {changed} others");
     }
     let before = words(&state);
-    let fixed = core::array::from_fn(|_| bytes.u64());
-    let variable = core::array::from_fn(|_| bytes.value());
-    let (def_type, mut after) = (bytes.value(), state);
+    // Mostly values that can be.
+    let odd = bytes.u8();
+    let mut any = |bit: u8, or: u64| [or, bytes.value()][usize::from(odd == bit)];
+    let fixed = core::array::from_fn(|i| any(i as u8, 0x0606_0605_0401_0006));
+    let variable = core::array::from_fn(|i| any(16 + i as u8, [0x8000_0006, 0x8000_0800][i % 2]));
+    let (def_type, mut after) = (any(11, 0xc06), state);
     if after.set_mtrrs(def_type, &fixed, &variable, &caps).is_err() {
         assert_eq!(words(&after), before, "all or nothing");
     } else {

@@ -38,13 +38,28 @@ pub fn run(data: &[u8]) {
         "XCR0 cannot be {offered:#x}"
     );
     assert!(layout.size(u64::MAX) <= 4096, "the area is a page");
-    for i in 0..64 {
-        if let Some(component) = layout.component(i) {
-            assert!(offered >> i & 1 != 0);
-            assert!(component.offset >= 576 && component.offset + component.size <= 4096);
+    let value = bytes.value();
+    let (mut end, mut compact) = (576, 576u32);
+    for i in 2..64 {
+        let [size, offset, flags, _] = described.get(i).copied().unwrap_or([0; 4]);
+        let is = offered >> i & 1 != 0;
+        let known = layout
+            .component(i as u32)
+            .map(|c| (c.size, c.offset, c.align));
+        assert_eq!(known, is.then_some((size, offset, flags & 2 != 0)));
+        assert!(
+            !is || size > 0 && offset >= 576 && flags & 1 == 0,
+            "component {i}"
+        );
+        if is && value >> i & 1 != 0 {
+            end = end.max(offset + size);
+            compact = size + [compact, compact.next_multiple_of(64)][usize::from(flags & 2 != 0)];
         }
     }
-    let value = bytes.value();
+    assert_eq!(
+        (layout.size(value), layout.compact_size(value)),
+        (end, compact)
+    );
     // A child, and the root, which has components that children are not offered.
     for supported in [offered, native, native | 0x18, native | 0x6_0000] {
         assert_eq!(
