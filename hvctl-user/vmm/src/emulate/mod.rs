@@ -7,6 +7,8 @@ mod divide;
 pub mod fuzz;
 mod instruction;
 mod operand;
+#[cfg(any(test, feature = "fuzz"))]
+mod oracle;
 mod stack;
 mod string;
 mod task;
