@@ -158,14 +158,80 @@ ovmf() {
 	skip "OVMF: with its variables in flash" "QEMU unmaps the flash's region twice, and gives up at the ENOENT that the kernel's driver has too"
 }
 
+# sector FILE CODE: a disk whose boot sector is that code, in printf's octal.
+sector() {
+	truncate -s 1M "$1"
+	printf "$2" | dd of="$1" conv=notrunc 2>/dev/null
+	printf '\125\252' | dd of="$1" bs=1 seek=510 conv=notrunc 2>/dev/null
+}
+
+# Writes 42 to the port of isa-debug-exit: QEMU ends with twice that, and 1.
+make_sectors() {
+	sector /tmp/boots.img '\272\001\005\260\052\356\364\353\375' # mov dx, 0x501; mov al, 42; out dx, al; hlt
+	sector /tmp/keyboard.img '\260\376\346\144\364\353\375' # mov al, 0xfe; out 0x64, al; hlt
+	sector /tmp/cf9.img '\272\371\014\260\006\356\364\353\375' # mov dx, 0xcf9; mov al, 6; out dx, al; hlt
+	sector /tmp/spins.img '\353\376' # jmp .
+}
+
+# from_sector NAME OPTION...: SeaBIOS reads the sector from the disk d, and runs it.
+from_sector() {
+	what=$1
+	shift
+	qemu 60 -device isa-debug-exit,iobase=0x501,iosize=2 \
+		-drive if=none,id=d,file=/tmp/boots.img,format=raw "$@"
+	qemu_check "$what: a disk's boot sector runs" [ $status -eq 85 ]
+}
+
+# What nobody asks QEMU for in the tests above: other processors, disks and memory.
+other_machines() {
+	from_sector "q35, AHCI, 4 VPs, memory above 4 GiB" -M q35,max-ram-below-4g=64M -m 128 -smp 4 \
+		-cpu Skylake-Client -device ide-hd,drive=d
+	from_sector "NVMe, shared memory, -cpu max" -m 64 -cpu max -device nvme,drive=d,serial=1 \
+		-object memory-backend-memfd,id=m,size=64M,share=on,prealloc=on -machine memory-backend=m
+	echo 40 >/proc/sys/vm/nr_hugepages
+	from_sector "virtio-scsi, huge pages, no local APIC" -m 64 -cpu host,-apic -device virtio-scsi-pci \
+		-device scsi-hd,drive=d -object memory-backend-memfd,id=m,size=64M,hugetlb=on,hugetlbsize=2M \
+		-machine memory-backend=m
+	echo 0 >/proc/sys/vm/nr_hugepages
+	for way in keyboard cf9; do
+		qemu 60 -m 64 -drive file=/tmp/$way.img,format=raw
+		qemu_check "-no-reboot: QEMU ends with a reset by $way" [ $status -eq 0 ]
+	done
+}
+
+# QEMU is killed while it sets up, while firmware runs, and while a guest does.
+killed() {
+	for ms in 200 600 1500 5000; do
+		qemu-system-x86_64 $plain -m 64 -smp 2 -drive file=/tmp/spins.img,format=raw \
+			>/dev/null 2>&1 </dev/null & pid=$!
+		usleep ${ms}000
+		kill -9 $pid
+		wait $pid 2>/dev/null
+		check "killed after $ms ms: nothing is left" nothing_left
+	done
+}
+
+# The partition goes with QEMU's last thread, a moment after its end.
+nothing_left() {
+	tries=0
+	until ./hvctl info | grep -q '^child partitions: none'; do
+		tries=$((tries + 1))
+		[ $tries -lt 50 ] || { ./hvctl info; return 1; }
+		usleep 100000
+	done
+}
+
 load_hvmod
 log_mark
+make_sectors
 
 # In real mode from the reset vector, through ROM that is shadowed in RAM, to the end of its list.
 qemu 60 -m 64 -chardev stdio,id=log -device isa-debugcon,iobase=0x402,chardev=log
 qemu_check "pc: SeaBIOS says its version" grep -q '^SeaBIOS (version' $out.lines
 qemu_check "pc: SeaBIOS finds nothing to boot" grep -q '^No bootable device' $out.lines
 
+other_machines
+killed
 boots pc
 boots q35 -M q35 -smp 2
 save_and_restore
