@@ -58,9 +58,9 @@ hvctl:
 
 clippy:
 	@hvmod/check-kdir "$(KDIR)" "$(RUSTC)"
-	+@$(MAKE) --no-print-directory -C "$(KDIR)" M=$(CURDIR) MO=$(module-out)-clippy RUSTC="$(RUSTC)" CLIPPY=1 modules
-	+@cd rust && $(CARGO) clippy --target-dir $(cargo-out) -- -D warnings -A clippy::precedence
-	+@cd hvctl-user && $(CARGO) clippy --target-dir $(cargo-out) --locked -- -D warnings -A clippy::precedence
+	+@$(MAKE) --no-print-directory -C "$(KDIR)" M=$(CURDIR) MO=$(module-out)-clippy RUSTC="$(RUSTC)" CLIPPY=1 KRUSTFLAGS=-Dwarnings modules
+	+@cd rust && $(CARGO) clippy --all-targets --target-dir $(cargo-out) -- -D warnings -A clippy::precedence
+	+@cd hvctl-user && $(CARGO) clippy --all-targets --target-dir $(cargo-out) --locked -- -D warnings -A clippy::precedence
 
 # Headers of a distribution have no key to sign with, and no System.map, without which kbuild
 # leaves out depmod.

@@ -96,8 +96,8 @@ pub(crate) fn run_within<T: Send, G: Fn(bool)>(
     let errand = KBox::into_raw(KBox::new(Errand { state, f }, GFP_KERNEL)?);
     // SAFETY: `call::<T>` fits the pointer, which lives until the call ended, or for ever, and
     // `given_up::<G>` the last one, which lives longer than this call.
-    let done =
-        to_result(unsafe { hvmod_errand(cpu, call::<T>, errand.cast(), ms, given_up::<G>, about) });
+    let error = unsafe { hvmod_errand(cpu, call::<T>, errand.cast(), ms, given_up::<G>, about) };
+    let done = to_result(error);
     if done == Err(ETIMEDOUT) {
         return Err(ETIMEDOUT);
     }

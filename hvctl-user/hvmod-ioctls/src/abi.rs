@@ -490,12 +490,10 @@ mod tests {
             env!("CARGO_MANIFEST_DIR"),
             "/../../include/uapi/linux/hvmod.h"
         );
-        let prints: String = questions
-            .iter()
-            .map(|(question, _)| {
-                format!("printf(\"%llu\\n\", (unsigned long long)({question}));\n")
-            })
-            .collect();
+        let mut prints = String::new();
+        for (question, _) in &questions {
+            prints += &format!("printf(\"%llu\\n\", (unsigned long long)({question}));\n");
+        }
         let source = format!(
             "#include <stddef.h>\n#include <stdio.h>\n#include \"{header}\"\n\
              int main(void) {{\n{prints}return 0;\n}}\n"

@@ -253,11 +253,12 @@ fn theirs<T: Copy>(message: &Message) -> T {
 }
 
 fn run_page() -> RunPage {
-    let mut run = RunPage::default();
-    run.gpr = std::array::from_fn(|register| 0x100 + register as u64);
-    run.rip = 0x1000;
-    run.instruction_len = 2;
-    run
+    RunPage {
+        gpr: std::array::from_fn(|register| 0x100 + register as u64),
+        rip: 0x1000,
+        instruction_len: 2,
+        ..RunPage::default()
+    }
 }
 
 #[test]

@@ -203,11 +203,9 @@ fn fuzz_in<S: Serve>(
             "{name}: memory of nobody's was written; seed {seed}, input {input}"
         );
     }
-    writeln!(
-        io::stderr(),
-        "{name}: {inputs} inputs, {served} answers, {stopped} stops"
-    )
-    .unwrap();
+    // To be seen also when all is well, which `eprintln!` is not.
+    let told = format!("{name}: {inputs} inputs, {served} answers, {stopped} stops\n");
+    io::stderr().write_all(told.as_bytes()).unwrap();
     assert!(
         served > inputs / 100 && stopped > inputs / 1000,
         "{name}: the inputs reach little"
