@@ -163,7 +163,7 @@ becomes_confined() {
 	tries=0
 	until said=$(confined); do
 		tries=$((tries + 1))
-		[ $tries -lt 100 ] || { echo "$said"; return 1; }
+		[ $tries -lt 20 ] || { echo "$said"; return 1; }
 		usleep 100000
 	done
 }
