@@ -176,6 +176,16 @@ impl Driver {
         Ring::new(0, place, memory, false, interrupt, counters)
     }
 
+    /// Whether the device wants a doorbell for the next chain (virtio 1.2, section 2.7.10).
+    pub fn is_to_ring(&self, event_idx: bool) -> bool {
+        let used = self.base + USED;
+        match event_idx {
+            // What the device waits for is behind the ring's elements.
+            true => self.get::<u16>(used + 4 + 8 * u64::from(self.size)) == self.offered,
+            false => self.get::<u16>(used) & 1 == 0,
+        }
+    }
+
     /// All that a device with `queues` queues gets, the driver's being number `index`.
     pub fn activation(
         &self,

@@ -346,6 +346,7 @@ impl Ring {
 mod tests {
     use super::*;
     use crate::device::virtio::bench::{Driver, memory};
+    use vmm_sys_util::eventfd::EFD_NONBLOCK;
 
     #[test]
     fn buffers_split_anywhere() {
@@ -439,6 +440,25 @@ mod tests {
             ];
             *field.into_iter().nth(shift).unwrap() = driver.end() - 16;
             assert!(matches!(driver.ring_at(place), Err(Broken::Place(0))));
+        }
+    }
+
+    #[test]
+    fn doorbells_are_wanted_while_nobody_looks() {
+        for event_idx in [false, true] {
+            let mut driver = Driver::new(8);
+            let mut ring = driver.ring(event_idx);
+            let kick = EventFd::new(EFD_NONBLOCK).unwrap();
+            driver.chain(&[(0x8000, 16, true)]);
+            driver.chain(&[(0x9000, 16, true)]);
+            let mut wanted = Vec::new();
+            let served = ring.serve(&kick, |_, _| {
+                wanted.push(driver.is_to_ring(event_idx));
+                Ok(0)
+            });
+            served.unwrap();
+            assert_eq!(wanted, [false, false], "event-index {event_idx}");
+            assert!(driver.is_to_ring(event_idx), "event-index {event_idx}");
         }
     }
 
