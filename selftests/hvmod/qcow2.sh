@@ -46,7 +46,7 @@ check "what was flushed is in it" [ "$(dd if=/tmp/after bs=64k skip=80 count=16 
 check "what was not written is as it was" [ "$(dd if=/tmp/after bs=64k count=80 2>/dev/null | md5sum)" = "$(dd if=/tmp/raw bs=64k count=80 2>/dev/null | md5sum)" ]
 
 run() {
-	./hvctl run --kernel vmlinuz "$@"
+	./hvctl run --kernel vmlinuz --timeout 10 "$@"
 }
 refused "an image that is not said to be one" 2 "say format=qcow2" run --disk path=/tmp/disk.qcow2
 refused "one that is none" 2 "no qcow2 image" run --disk path=/tmp/raw,format=qcow2
