@@ -41,6 +41,8 @@ pub struct Hvmod {
 pub struct Facts {
     pub vendor: String,
     pub vmx: bool,
+    /// Linux uses XSAVE (CPUID.1:ECX.OSXSAVE).
+    pub xsave: bool,
     /// We run under some hypervisor, by its name.
     pub hypervisor: Option<String>,
     /// What the kernel thinks of VMX: it hides the flag when firmware has locked it off.
@@ -116,6 +118,9 @@ impl Facts {
         let cpuid = CpuId::new();
         let features = cpuid.get_feature_info();
         let vmx = features.as_ref().is_some_and(|features| features.has_vmx());
+        let xsave = features
+            .as_ref()
+            .is_some_and(|features| features.has_oxsave());
         let hypervisor = features
             .is_some_and(|features| features.has_hypervisor())
             .then(|| {
@@ -137,6 +142,7 @@ impl Facts {
                 .get_vendor_info()
                 .map_or_else(|| "unknown".into(), |vendor| vendor.as_str().to_owned()),
             vmx,
+            xsave,
             hypervisor,
             kernel_shows_vmx: words("flags").map(|flags| flags.contains(&"vmx")),
             feature_control: msr(FEATURE_CONTROL).map(|value| FeatureControl {

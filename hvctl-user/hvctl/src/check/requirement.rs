@@ -82,13 +82,14 @@ fn known(fact: Option<bool>) -> Verdict {
 /// The report on a machine.
 pub fn judge(facts: &Facts) -> Vec<Requirement> {
     match &facts.hvmod {
-        Some(hvmod) => loaded(hvmod),
+        Some(hvmod) => loaded(hvmod, facts.xsave),
         None => {
             let mut requirements = vec![vendor(facts), vmx(facts)];
             // Without VMX nobody can say what it could do.
             if facts.vmx {
                 requirements.push(firmware(facts));
                 requirements.extend(capabilities(facts));
+                requirements.push(xsave(facts));
             }
             requirements.push(kvm(facts));
             requirements.push(rust(facts));
@@ -99,7 +100,7 @@ pub fn judge(facts: &Facts) -> Vec<Requirement> {
 }
 
 /// With hvmod loaded the processor's VMX belongs to it, and CPUID hides it from us.
-fn loaded(hvmod: &Hvmod) -> Vec<Requirement> {
+fn loaded(hvmod: &Hvmod, xsave: bool) -> Vec<Requirement> {
     let mut requirements = Vec::new();
     match &hvmod.device {
         Ok((caps, info)) => {
@@ -110,12 +111,15 @@ fn loaded(hvmod: &Hvmod) -> Vec<Requirement> {
             );
             requirements.push(Requirement::new("hvmod", Verdict::Ok, detail));
             let children = caps.caps & CAP_CHILDREN != 0;
-            let detail = if children {
-                "partitions can run"
-            } else {
-                "this processor does not virtualize APIC registers, so no partition can run"
+            let (detail, fix) = match (children, xsave) {
+                (true, _) => ("partitions can run", ""),
+                (false, false) => (NO_XSAVE, USE_XSAVE),
+                (false, true) => (
+                    "this processor does not virtualize APIC registers, so no partition can run",
+                    "use a processor that has APICv",
+                ),
             };
-            requirements.push(Requirement::new("children", known(Some(children)), detail));
+            requirements.push(Requirement::new("children", known(Some(children)), detail).fix(fix));
         }
         Err(cause) => requirements.push(
             Requirement::new(
@@ -238,6 +242,18 @@ fn capabilities(facts: &Facts) -> Vec<Requirement> {
         ),
         one("VMX-preemption timer", vmx.preemption_timer, old),
     ]
+}
+
+const NO_XSAVE: &str = "Linux does not use XSAVE, without which no partition can run";
+const USE_XSAVE: &str = "boot Linux without 'noxsave'";
+
+fn xsave(facts: &Facts) -> Requirement {
+    let detail = if facts.xsave {
+        "Linux uses it"
+    } else {
+        NO_XSAVE
+    };
+    Requirement::new("XSAVE (for children)", known(Some(facts.xsave)), detail).fix(USE_XSAVE)
 }
 
 fn kvm(facts: &Facts) -> Requirement {

@@ -18,6 +18,7 @@ fn capable() -> Facts {
     Facts {
         vendor: "GenuineIntel".into(),
         vmx: true,
+        xsave: true,
         hypervisor: None,
         kernel_shows_vmx: Some(true),
         feature_control: None,
@@ -100,6 +101,13 @@ fn each_missing_thing_is_named_with_its_fix() {
         },
         &["CONFIG_RUST"],
     );
+    fails_alone(
+        &Facts {
+            xsave: false,
+            ..capable()
+        },
+        &["XSAVE", "boot Linux without 'noxsave'"],
+    );
     let capability = VmxCapability {
         apic_registers: Some(false),
         ..capable().capability
@@ -178,6 +186,18 @@ fn with_hvmod_loaded_hidden_vmx_is_no_failure() {
     };
     assert!(passes(&judge(&loaded)));
     assert!(text(&loaded).contains("hvmod is loaded: all requirements met"));
+
+    // Not every machine that can be a root can have children.
+    let childless = |xsave| Facts {
+        xsave,
+        hvmod: Some(Hvmod {
+            device: Ok(Default::default()),
+            root: true,
+        }),
+        ..capable()
+    };
+    fails_alone(&childless(false), &["XSAVE", "'noxsave'"]);
+    fails_alone(&childless(true), &["APIC registers", "APICv"]);
 
     let broken = Facts {
         hvmod: Some(Hvmod {

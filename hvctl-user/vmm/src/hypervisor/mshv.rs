@@ -172,7 +172,13 @@ impl Partition {
         let vcpu = self
             .vm
             .create_vcpu(index)
-            .map_err(failed("MSHV_CREATE_VP"))?;
+            .map_err(|cause| match cause.errno() {
+                libc::EIO => Failure {
+                    call: "MSHV_CREATE_VP",
+                    cause: "no partition can run on this machine: 'hvctl check' says why".into(),
+                },
+                _ => failed("MSHV_CREATE_VP")(cause),
+            })?;
         Ok(MshvVp {
             index,
             vcpu,
