@@ -9,6 +9,7 @@
 
 extern crate std;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 
 use crate::arch::caps::Caps;
@@ -45,7 +46,10 @@ const LPS: u32 = 2;
 /// Partitions that are tried, of those that there could be.
 const CHILDREN: u64 = 3;
 
-/// The machine after launch.
+/// hvcore's memory and partitions are there once.
+static TAKEN: Mutex<()> = Mutex::new(());
+
+/// The machine after launch. There is one at a time.
 pub struct Stage<'a> {
     lps: Vec<Lp>,
     below: Below<'a>,
@@ -58,6 +62,7 @@ pub struct Stage<'a> {
     /// Pages that left the root, and the LPs (as bits) that did not flush since: there the root can
     /// still write them, and does.
     stale: Vec<(u64, u32)>,
+    _taken: MutexGuard<'static, ()>,
 }
 
 /// CPUID of a processor with what hvcore looks for.
@@ -94,6 +99,7 @@ fn switch_on() {
 
 impl<'a> Stage<'a> {
     pub fn new(below: Below<'a>) -> Stage<'a> {
+        let taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
         switch_on();
         let caps = Caps::read().expect("a processor with all that is needed");
         let info = CoreInfo {
@@ -123,8 +129,16 @@ impl<'a> Stage<'a> {
         };
         let core_pages = memory(|memory| memory.pool.len());
         let lps = (0..LPS).map(lp).collect();
-        let mut stage =
-            Stage { lps, below, core_pages, given: 0, tables: 0, calls: 0, stale: Vec::new() };
+        let mut stage = Stage {
+            _taken: taken,
+            lps,
+            below,
+            core_pages,
+            given: 0,
+            tables: 0,
+            calls: 0,
+            stale: Vec::new(),
+        };
         for index in 0..LPS {
             stage.sync(index);
         }
@@ -624,53 +638,5 @@ fn write(number: u64, word: usize, value: u64) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::arch::enter::{enter, Entered};
-    use crate::mem::rng::Rng;
-
-    /// Without the timer an NMI that cannot be injected at once would keep an LP in hvcore.
-    #[test]
-    fn the_timer_is_needed() {
-        switch_on();
-        assert!(Caps::read().is_ok());
-        host::insn::wrmsr(msr::VMX_PINBASED + msr::VMX_TRUE_OFFSET, !(1 << 6) << 32);
-        assert!(matches!(Caps::read(), Err(hvabi::call::Missing::Controls)));
-    }
-
-    /// An LP that leaves a dead hvcore enters the root once more, which blocks NMIs.
-    #[test]
-    fn a_dead_hvcore_leaves_the_root_as_it_is() {
-        let mut below = |_| 0;
-        let mut stage = Stage::new(&mut below);
-        let lp = &mut stage.lps[0];
-        host::insn::vmptrld(lp.vmcs).expect("the root's VMCS");
-        host::with(|p| p.guest = Some(std::boxed::Box::new(|_| Entered::Exited)));
-        assert_eq!(enter(&mut lp.gpr, false), Entered::Exited);
-        root::answer_dead_call(lp);
-        assert_eq!(enter(&mut lp.gpr, true), Entered::Exited);
-        // It died with a child's VMCS in the processor.
-        host::insn::vmptrld(0x7000).expect("a child's VMCS");
-        assert_eq!(enter(&mut lp.gpr, false), Entered::Exited);
-        root::answer_dead_call(lp);
-        assert_eq!(enter(&mut lp.gpr, true), Entered::Exited);
-        host::insn::vmptrld(0x7000).expect("a child's VMCS");
-        assert_eq!(enter(&mut lp.gpr, true), Entered::Failed, "the child's was not cleared");
-    }
-
-    #[test]
-    fn random_hypercalls() {
-        for seed in 0..100 {
-            let mut rng = Rng::new(seed);
-            let mut below = |n| rng.below(n);
-            let mut stage = Stage::new(&mut below);
-            for step in 0..200 {
-                stage.step();
-                if step % 16 == 15 {
-                    stage.check();
-                }
-            }
-            stage.end();
-        }
-    }
-}
+#[path = "stage_tests.rs"]
+mod tests;

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0
+
+use super::*;
+use crate::arch::enter::{enter, Entered};
+use crate::mem::rng::Rng;
+
+/// Without the timer an NMI that cannot be injected at once would keep an LP in hvcore.
+#[test]
+fn the_timer_is_needed() {
+    switch_on();
+    assert!(Caps::read().is_ok());
+    host::insn::wrmsr(msr::VMX_PINBASED + msr::VMX_TRUE_OFFSET, !(1 << 6) << 32);
+    assert!(matches!(Caps::read(), Err(hvabi::call::Missing::Controls)));
+}
+
+/// An LP that leaves a dead hvcore enters the root once more, which blocks NMIs.
+#[test]
+fn a_dead_hvcore_leaves_the_root_as_it_is() {
+    let mut below = |_| 0;
+    let mut stage = Stage::new(&mut below);
+    let lp = &mut stage.lps[0];
+    host::insn::vmptrld(lp.vmcs).expect("the root's VMCS");
+    host::with(|p| p.guest = Some(std::boxed::Box::new(|_| Entered::Exited)));
+    assert_eq!(enter(&mut lp.gpr, false), Entered::Exited);
+    root::answer_dead_call(lp);
+    assert_eq!(enter(&mut lp.gpr, true), Entered::Exited);
+    // It died with a child's VMCS in the processor.
+    host::insn::vmptrld(0x7000).expect("a child's VMCS");
+    assert_eq!(enter(&mut lp.gpr, false), Entered::Exited);
+    root::answer_dead_call(lp);
+    assert_eq!(enter(&mut lp.gpr, true), Entered::Exited);
+    host::insn::vmptrld(0x7000).expect("a child's VMCS");
+    assert_eq!(enter(&mut lp.gpr, true), Entered::Failed, "the child's was not cleared");
+}
+
+/// The page of local APICs is hvcore's, and lent to children: the root cannot take it from them.
+#[test]
+fn the_apics_page_is_only_lent() {
+    let mut below = |_| 0;
+    let mut stage = Stage::new(&mut below);
+    stage.prepare();
+    for (first, pages) in [(0xfee0_0000, 1), (0xfedf_f000, 2), (0xfedf_f000, 3)] {
+        let (status, ..) = stage.call(0, Call::GpaUnmap as u64, [1, first, pages, 0, 0]);
+        assert_eq!(status, Status::BadArgument, "{pages} pages at {first:#x}");
+        stage.check();
+    }
+    for first in [0xfedf_f000, 0xfee0_1000] {
+        let (status, ..) = stage.call(0, Call::GpaUnmap as u64, [1, first, 1, 0, 0]);
+        assert_eq!(status, Status::Ok, "a page at {first:#x}");
+    }
+    stage.end();
+}
+
+/// Whichever MTRR is the wrong one, those before it stay as they were too.
+#[test]
+fn a_refused_set_of_mtrrs_changes_none() {
+    use hvabi::state::{group, Registers};
+    const WORDS: usize = size_of::<Registers>() / 8;
+    const FIXED: usize = core::mem::offset_of!(Registers, mtrr_fixed) / 8;
+    const VARIABLE: usize = core::mem::offset_of!(Registers, mtrr_variable) / 8;
+    const TYPE: usize = core::mem::offset_of!(Registers, mtrr_def_type) / 8;
+    let mut below = |_| 0;
+    let mut stage = Stage::new(&mut below);
+    stage.prepare();
+    let page = PLAYED.start;
+    let arguments = [1, 0, 0, page * PAGE_SIZE, group::MTRR];
+    let get = |stage: &mut Stage<'_>| {
+        assert_eq!(stage.call(0, Call::VpGet as u64, arguments).0, Status::Ok);
+        read(page)
+    };
+    let set = |stage: &mut Stage<'_>, wrong: Option<usize>| {
+        write(page, TYPE, 0xc06);
+        (0..11).for_each(|fixed| write(page, FIXED + fixed, 0x0606_0606_0606_0606));
+        (0..16).for_each(|n| write(page, VARIABLE + n, if n % 2 == 0 { 6 } else { 0x800 }));
+        if let Some(word) = wrong {
+            // A type that does not exist.
+            write(page, word, 2);
+        }
+        stage.call(0, Call::VpSet as u64, arguments).0
+    };
+    let before = get(&mut stage);
+    let bases = (0..8).map(|pair| VARIABLE + 2 * pair);
+    for word in (FIXED..FIXED + 11).chain(bases).chain([TYPE]) {
+        assert_eq!(set(&mut stage, Some(word)), Status::BadArgument, "word {word}");
+        assert_eq!(get(&mut stage)[..WORDS], before[..WORDS], "word {word}");
+    }
+    assert_eq!(set(&mut stage, None), Status::Ok);
+    assert_ne!(get(&mut stage)[..WORDS], before[..WORDS]);
+    stage.end();
+}
+
+#[test]
+fn random_hypercalls() {
+    for seed in 0..100 {
+        let mut rng = Rng::new(seed);
+        let mut below = |n| rng.below(n);
+        let mut stage = Stage::new(&mut below);
+        for step in 0..200 {
+            stage.step();
+            if step % 16 == 15 {
+                stage.check();
+            }
+        }
+        stage.end();
+    }
+}
