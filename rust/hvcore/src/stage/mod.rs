@@ -638,5 +638,4 @@ fn write(number: u64, word: usize, value: u64) {
 }
 
 #[cfg(test)]
-#[path = "stage_tests.rs"]
 mod tests;
