@@ -246,7 +246,8 @@ fn save(
     returns: bool,
     event: Option<Event>,
 ) -> Result<(), Exception> {
-    let base = cpu.tr.base;
+    // Long mode, if the guest came from there, may have left any base.
+    let base = cpu.tr.base & 0xffff_ffff;
     let mut flags = cpu.rflags;
     if returns {
         flags &= !NT;

@@ -215,8 +215,7 @@ impl<'a> Stage<'a> {
         let span = PLAYED.end - PLAYED.start;
         let n = match self.below(4) {
             0 => PLAYED.start + self.below(span),
-            // Not the last one, see `end`.
-            1 => self.below(PAGES - 1),
+            1 => self.below(PAGES),
             _ => PLAYED.start + 512 * self.below(2) + self.below(24),
         };
         n * PAGE_SIZE
@@ -287,9 +286,9 @@ impl<'a> Stage<'a> {
                 None if large => self.page() & !0x1f_ffff,
                 None => self.page(),
             };
-            // The root cannot write what is not its. The last page is not to be given, see `end`.
+            // The root cannot write what is not its.
             if self.owns(at) {
-                write(at, item, spa.min((PAGES - 2) * PAGE_SIZE));
+                write(at, item, spa);
             }
         }
         at * PAGE_SIZE
@@ -574,8 +573,6 @@ impl<'a> Stage<'a> {
     /// Destroys what there is: all memory comes back, and hvcore works on.
     pub fn end(mut self) {
         self.check();
-        // A list that is the root's whatever happened: outside of what was played with.
-        let list = (PAGES - 1) * PAGE_SIZE;
         for number in 1..=hvabi::MAX_PARTITIONS as u64 {
             let mut rounds = 0;
             loop {
@@ -593,6 +590,8 @@ impl<'a> Stage<'a> {
             loop {
                 self.sync(0);
                 self.sync(1);
+                let list = (1..PAGES).rev().find(|page| self.owns(*page));
+                let list = list.expect("a page of the root's") * PAGE_SIZE;
                 let (status, given, _) = self.call(0, 3, [number, list, LIST_ITEMS as u64, 0, 0]);
                 rounds += 1;
                 assert!(rounds < 100, "withdrawing of {number}: {status:?}");
