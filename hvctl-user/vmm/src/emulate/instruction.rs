@@ -251,7 +251,21 @@ impl<S: Space> Work<'_, S> {
     /// BT and its kin: `change` makes the new word of the old one and the bit.
     fn bit(&mut self, write: bool, change: fn(u64, u64) -> u64) -> Result<Option<()>, Stop> {
         let bits = self.size as u64 * 8;
-        let (Some(at), Some(index)) = (offset(self.cpu, self.instruction, 0), self.read(1)?) else {
+        let Some(index) = self.read(1)? else {
+            return Ok(None);
+        };
+        let bit = 1 << (index % bits);
+        if self.instruction.op0_kind() == OpKind::Register {
+            let Some(old) = self.read(0)? else {
+                return Ok(None);
+            };
+            self.carry(old & bit != 0);
+            return Ok(match write {
+                true => self.write(None, change(old, bit)),
+                false => Some(()),
+            });
+        }
+        let Some(at) = offset(self.cpu, self.instruction, 0) else {
             return Ok(None);
         };
         // A register reaches beyond the operand, in either direction.
@@ -270,15 +284,18 @@ impl<S: Space> Work<'_, S> {
         let linear = operand::in_segment(self.cpu, segment, at & width, self.size, access)?;
         let place = Place::find(self.cpu, self.space, linear, self.size, access)?;
         let old = place.load(self.space);
-        let bit = 1 << (index % bits);
         if write {
             place.store(self.space, change(old, bit));
         }
+        self.carry(old & bit != 0);
+        Ok(Some(()))
+    }
+
+    fn carry(&mut self, set: bool) {
         self.cpu.rflags &= !CARRY;
-        if old & bit != 0 {
+        if set {
             self.cpu.rflags |= CARRY;
         }
-        Ok(Some(()))
     }
 
     /// BSF and BSR. Of 0 the destination is left as it is.
