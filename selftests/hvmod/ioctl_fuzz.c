@@ -383,7 +383,7 @@ static bool tell_all(void)
 {
 	static const struct {
 		const char *name;
-		bool needed;
+		uint64_t needed;	/* 0: it may always fail */
 	} rows[] = {
 #define ROW(name, text, needed) { text, needed },
 		ROWS(ROW)
@@ -403,7 +403,7 @@ static bool tell_all(void)
 		printf("\n");
 	}
 	for (i = 0; i < ROW_COUNT; i++) {
-		if (rows[i].needed && !shared->rows[i].good) {
+		if (rows[i].needed && shared->calls >= rows[i].needed && !shared->rows[i].good) {
 			printf("# never succeeded: %s\n", rows[i].name);
 			all = false;
 		}
