@@ -195,6 +195,8 @@ impl Apic {
                 return Effect::Timer;
             }
             DIVIDE => {
+                // What was due stays due, whatever the pace from now on.
+                self.expire(now);
                 self.put(DIVIDE, value & 0xb);
                 self.timer.set_divide(value, self.get(INITIAL_COUNT), now);
                 return Effect::Timer;

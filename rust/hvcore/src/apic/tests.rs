@@ -340,6 +340,20 @@ fn one_shot_and_periodic() {
     assert_eq!(a.deadline(), Some(u64::MAX));
 }
 
+/// A guest may change the pace just when the count ends, and nobody has looked yet.
+#[test]
+fn a_new_pace_does_not_take_back_what_was_due() {
+    for mode in [0, 0x2_0000] {
+        let mut a = apic();
+        a.write(DIVIDE, 0xb, 0);
+        a.write(LVT_TIMER, mode | 0x40, 0);
+        a.write(INITIAL_COUNT, 100, 0);
+        a.write(DIVIDE, 0, 100);
+        assert_eq!(a.pending(), Some(0x40));
+        assert_eq!(a.deadline(), (mode != 0).then_some(300));
+    }
+}
+
 #[test]
 fn masked_timers_stay_silent() {
     let mut a = apic();
