@@ -3,22 +3,21 @@
 //! The local APIC, by every way in, against sets of vectors and the manual's rules (SDM vol. 3,
 //! 12.8).
 
-use std::collections::BTreeSet;
-
 use hvcore::apic::posted::Posted;
 use hvcore::apic::regs::offset::*;
-use hvcore::apic::{Apic, Delivery, Effect, Target};
+use hvcore::apic::{Apic, Delivery, Effect, Ipi, Target};
 use hvcore::mem::frame::host_frame;
 use hvcore::policy::cpuid::Clock;
 
+use crate::apic_rules::{self as rules, Vectors};
 use crate::bytes::Bytes;
 
 /// Vectors that are requested and in service, as hvcore reports them by registers.
 struct Sets {
-    requested: BTreeSet<u8>,
-    service: BTreeSet<u8>,
+    requested: Vectors,
+    service: Vectors,
     /// Triggered by level.
-    level: BTreeSet<u8>,
+    level: Vectors,
     tpr: u8,
 }
 
@@ -26,13 +25,9 @@ impl Sets {
     fn of(apic: &Apic, now: u64) -> Sets {
         let page = apic.export(now);
         let set = |offset: u16| {
-            let words = (0..8).map(|i| page[usize::from(offset) / 4 + 4 * i]);
-            let bits = |(i, word): (usize, u32)| {
-                (0..32)
-                    .filter(move |bit| word >> bit & 1 != 0)
-                    .map(move |bit| (32 * i + bit) as u8)
-            };
-            words.enumerate().flat_map(bits).collect()
+            Vectors(core::array::from_fn(|i| {
+                page[usize::from(offset) / 4 + 4 * i]
+            }))
         };
         Sets {
             requested: set(IRR),
@@ -44,7 +39,7 @@ impl Sets {
 
     fn deliverable(&self) -> Option<u8> {
         let floor = self.service.last().map_or(0, |v| v >> 4).max(self.tpr >> 4);
-        self.requested.last().copied().filter(|v| v >> 4 > floor)
+        self.requested.last().filter(|v| v >> 4 > floor)
     }
 }
 
@@ -52,15 +47,170 @@ fn register(apic: &Apic, offset: u16, now: u64) -> u32 {
     apic.export(now)[usize::from(offset) / 4]
 }
 
-fn panic_if(written: bool) -> u64 {
-    assert!(!written, "a register that cannot be written");
-    0
+/// WRMSR of a register: what it takes of it, and each bit that it does not.
+fn wrmsr(apic: &mut Apic, offset: u16, value: u64, time: Time) {
+    let now = time.now;
+    let (taken, either) = rules::writable(offset)
+        .filter(|_| apic.x2apic())
+        .unwrap_or((0, 0));
+    for bit in (0..64).map(|bit| 1 << bit) {
+        let refused = (taken | either) & bit != 0 || apic.msr_write(offset, bit, now).is_err();
+        assert!(refused, "{offset:#x} takes bit {bit:#x}");
+    }
+    let there = apic.x2apic() && rules::writable(offset).is_some();
+    let high = (value >> 32) as u32;
+    written(apic, (offset, value as u32), high, time, |apic| {
+        let done = apic.msr_write(offset, value, now);
+        if !there || value & !(taken | either) != 0 {
+            assert!(done.is_err(), "{offset:#x} takes {value:#x}");
+        } else if value & !taken == 0 {
+            assert!(done.is_ok(), "{offset:#x} refuses {value:#x}");
+        }
+        done.unwrap_or(Effect::Eoi { level: Some(0) })
+    });
+}
+
+/// The timer waits for a deadline, in the VP's time, if it is one that does: in the machine's, what
+/// has passed is due now.
+fn waits(apic: &Apic, value: u64, offset: u64, now: u64) {
+    if register(apic, LVT_TIMER, now) >> 16 & 7 == 0b100 && apic.present() {
+        let left = value.saturating_sub(now.wrapping_add(offset));
+        let due = (value != 0).then_some(now.saturating_add(left));
+        assert_eq!((apic.deadline(), apic.tsc_deadline()), (due, value));
+    }
+}
+
+/// A write, and what comes of it: the timer, and what is sent. A refused one is an EOI of vector 0,
+/// which there is not.
+fn written(
+    apic: &mut Apic,
+    (offset, value): (u16, u32),
+    destination: u32,
+    time: Time,
+    write: impl FnOnce(&mut Apic) -> Effect,
+) {
+    let now = time.now;
+    let (before, page) = (Sets::of(apic, now), apic.export(now));
+    let due = apic.deadline().is_some_and(|at| at <= now);
+    let at = |page: &[u32; 1024], offset: u16| page[usize::from(offset) / 4];
+    let enabled = apic.address().enabled;
+    let effect = write(apic);
+    let after = Sets::of(apic, now);
+    if effect == (Effect::Eoi { level: Some(0) }) {
+        assert!(page == apic.export(now), "a refused write of {offset:#x}");
+        return;
+    }
+    let now_in = apic.export(now);
+    let unit = time.unit(apic);
+    let (lvt, count) = (at(&now_in, LVT_TIMER), at(&now_in, INITIAL_COUNT));
+    let (masked, counts) = (lvt >> 16 & 1 != 0, lvt >> 18 & 1 == 0);
+    match offset {
+        INITIAL_COUNT => {
+            assert_eq!(count, [0, value][usize::from(counts)]);
+            let end = now.saturating_add(unit * u64::from(count));
+            let armed = counts && count != 0 && !masked;
+            assert!(!counts || apic.deadline() == armed.then_some(end));
+            if time.is_early() && counts {
+                assert_eq!(at(&now_in, CURRENT_COUNT), count);
+                let later = register(apic, CURRENT_COUNT, now + unit);
+                assert_eq!(later, count.saturating_sub(1), "a count after {unit}");
+            }
+        }
+        DIVIDE if time.is_early() => {
+            let fired = after.requested.contains(lvt as u8) || (lvt as u8) < 16;
+            assert!(!due || masked || fired, "what was due is lost");
+            let left = at(&page, CURRENT_COUNT);
+            assert!(due || at(&now_in, CURRENT_COUNT) == left);
+        }
+        LVT_TIMER => {
+            let kept = value & 0x7_00ff | [1 << 16, 0][usize::from(enabled)];
+            assert_eq!(lvt, kept, "{value:#x}");
+            let other = (at(&page, LVT_TIMER) ^ lvt) >> 18 & 1 != 0;
+            assert!(!other || apic.deadline().is_none() && apic.tsc_deadline() == 0);
+        }
+        _ => {}
+    }
+    match (offset, effect) {
+        (ICR, effect) => {
+            let icr = value & 0xf_ffff;
+            let sent = rules::sent(icr, destination);
+            let seen = match effect {
+                Effect::Ipi(ipi) => Some(ipi),
+                _ => None,
+            };
+            assert_eq!(seen, sent, "{value:#x} to {destination:#x}");
+            // To itself: vectors only.
+            if icr >> 18 & 3 == 1 && icr >> 8 & 7 == 0 && icr as u8 >= 16 && enabled {
+                assert!(after.requested.contains(icr as u8));
+                assert!(!after.level.contains(icr as u8), "an edge");
+            }
+            if let Some(ipi) = sent {
+                check_ipi(apic, &ipi);
+            }
+        }
+        (SELF_IPI, _) if apic.x2apic() && value as u8 >= 16 && enabled => {
+            assert!(after.requested.contains(value as u8));
+        }
+        (EOI, Effect::Eoi { level }) => {
+            let mut left = before.service;
+            let highest = left.pop_last();
+            assert_eq!(after.service, left);
+            assert_eq!(
+                level,
+                highest.filter(|vector| before.level.contains(*vector))
+            );
+        }
+        _ => {}
+    }
+}
+
+/// Who an IPI is for.
+fn check_ipi(apic: &Apic, ipi: &Ipi) {
+    let address = apic.address();
+    let page = apic.export(0);
+    let (ldr, dfr) = (page[usize::from(LDR) / 4], page[usize::from(DFR) / 4]);
+    let vectors = matches!(ipi.delivery, Delivery::Fixed | Delivery::LowestPriority);
+    for mine in [false, true] {
+        let meant = match ipi.target {
+            Target::Destination { id, logical } => rules::named(&address, ldr, dfr, id, logical),
+            Target::Myself => mine,
+            Target::All => true,
+            Target::Others => !mine,
+        };
+        let takes = apic.present() && (address.enabled || !vectors);
+        assert_eq!(
+            address.wants(ipi, mine),
+            meant && takes,
+            "{ipi:x?} {address:x?} {ldr:#x}"
+        );
+    }
+}
+
+/// When it is, and the ticks of the machine's TSC for each of the crystal's.
+#[derive(Clone, Copy)]
+struct Time {
+    now: u64,
+    ratio: u64,
+}
+
+impl Time {
+    /// Ticks for each count of the timer.
+    fn unit(self, apic: &Apic) -> u64 {
+        self.ratio * rules::divisor(register(apic, DIVIDE, self.now))
+    }
+
+    /// No count from here on ends after the end of time.
+    fn is_early(self) -> bool {
+        self.now < 1 << 62
+    }
 }
 
 /// The timer is looked at: it fires if it is due, and not if it is masked.
-fn expire(apic: &mut Apic, now: u64) {
+fn expire(apic: &mut Apic, time: Time) {
+    let now = time.now;
     let lvt = register(apic, LVT_TIMER, now);
-    let due = apic.deadline().is_some_and(|at| at <= now);
+    let old = apic.deadline().filter(|at| *at <= now);
+    let due = old.is_some();
     let before = Sets::of(apic, now).requested;
     apic.expire(now);
     let mut wanted = before;
@@ -69,16 +219,25 @@ fn expire(apic: &mut Apic, now: u64) {
     }
     let error = register(apic, LVT_ERROR, now) as u8;
     let mut after = Sets::of(apic, now).requested;
-    if due && (lvt as u8) < 16 && !wanted.contains(&error) {
-        after.remove(&error);
+    if due && (lvt as u8) < 16 && !wanted.contains(error) {
+        after.remove(error);
     }
     assert_eq!(after, wanted, "the timer fires");
     match lvt >> 17 & 3 {
         // At the end of time there is no later.
-        1 => assert!(
-            apic.deadline().is_none_or(|at| at > now.min(u64::MAX - 1)),
-            "a period ends later"
-        ),
+        1 => {
+            let next = apic.deadline();
+            assert!(
+                next.is_none_or(|at| at > now.min(u64::MAX - 1)),
+                "a period ends later"
+            );
+            let initial = register(apic, INITIAL_COUNT, now);
+            let period = time.unit(apic) * u64::from(initial);
+            if let (Some(old), true, true) = (old, time.is_early(), period > 0) {
+                let periods = (now - old) / period + 1;
+                assert_eq!(next, Some(old + periods * period), "missed ones are one");
+            }
+        }
         _ => assert!(!due || apic.deadline().is_none(), "it fires once"),
     }
     let (count, initial) = (
@@ -110,7 +269,8 @@ fn word(bytes: &mut Bytes, offset: u16) -> u32 {
 }
 
 /// One access or event. What it did is checked by who calls.
-fn step(apic: &mut Apic, posted: &Posted, bytes: &mut Bytes, now: u64) {
+fn step(apic: &mut Apic, posted: &Posted, bytes: &mut Bytes, time: Time) {
+    let now = time.now;
     let kind = bytes.u8();
     // One of all that could be, or mostly of those that are.
     const KNOWN: [u16; 24] = [
@@ -150,48 +310,33 @@ fn step(apic: &mut Apic, posted: &Posted, bytes: &mut Bytes, now: u64) {
             apic.read(offset | u16::from(kind >> 4), now);
             Effect::None
         }
-        1..=3 => apic.write(offset, word(bytes, offset), now),
+        1..=3 => {
+            let value = word(bytes, offset);
+            let high = register(apic, ICR_HIGH, now) >> 24;
+            return written(apic, (offset, value), high, time, |apic| {
+                apic.write(offset, value, now)
+            });
+        }
         4 => {
-            if let Ok(value) = apic.msr_read(offset, now) {
-                assert!(apic.x2apic() && (offset == ICR || value >> 32 == 0));
+            let read = apic.msr_read(offset, now);
+            let is = apic.x2apic() && rules::readable(offset);
+            assert_eq!(read.is_ok(), is, "{offset:#x}");
+            if let Ok(value) = read {
+                assert!(offset == ICR || value >> 32 == 0);
             }
             Effect::None
         }
         5 | 6 => {
-            let x2apic = apic.x2apic();
             let value = [u64::from(word(bytes, offset)), bytes.value()][usize::from(kind >> 7)];
-            let done = apic.msr_write(offset, value, now);
-            assert!(done.is_err() || x2apic);
-            // SDM vol. 3, 12.12.1.3: what of a register can be written.
-            let reserved = match offset {
-                ICR => 0xfff3_2000,
-                EOI | ESR => !0,
-                TPR | SELF_IPI => !0xff,
-                SVR => !0x3ff,
-                DIVIDE => !0xb,
-                ID | VERSION | PPR | LDR | ISR..ESR | CURRENT_COUNT => panic_if(done.is_ok()),
-                _ => !0xffff_ffff,
-            };
-            assert!(
-                done.is_err() || value & reserved == 0,
-                "{offset:#x}: {value:#x}"
-            );
-            done.unwrap_or(Effect::None)
+            return wrmsr(apic, offset, value, time);
         }
-        7 => return expire(apic, now),
+        7 => return expire(apic, time),
         8 => {
             let (value, offset) = (bytes.value(), bytes.value());
             let value =
                 [value, now.wrapping_add(offset).wrapping_add(value)][usize::from(kind >> 7)];
             apic.write_tsc_deadline(value, offset, now);
-            let lvt = register(apic, LVT_TIMER, now);
-            if lvt >> 16 & 7 == 0b100 && apic.present() {
-                // In the machine's time; what has passed is due now.
-                let left = value.saturating_sub(now.wrapping_add(offset));
-                let due = (value != 0).then_some(now.saturating_add(left));
-                assert_eq!((apic.deadline(), apic.tsc_deadline()), (due, value));
-            }
-            return;
+            return waits(apic, value, offset, now);
         }
         9 => {
             let (old, any) = (apic.base(), bytes.value());
@@ -220,8 +365,8 @@ fn step(apic: &mut Apic, posted: &Posted, bytes: &mut Bytes, now: u64) {
             assert!(!posted.any());
             if apic.present() && vector >= 16 && apic.address().enabled {
                 let sets = Sets::of(apic, now);
-                assert!(sets.requested.contains(&vector));
-                assert_eq!(sets.level.contains(&vector), kind >> 4 & 1 != 0, "level");
+                assert!(sets.requested.contains(vector));
+                assert_eq!(sets.level.contains(vector), kind >> 4 & 1 != 0, "level");
             }
             Effect::None
         }
@@ -237,34 +382,15 @@ fn step(apic: &mut Apic, posted: &Posted, bytes: &mut Bytes, now: u64) {
             Effect::None
         }
         14 => {
-            let Sets {
-                service,
-                level: levels,
-                ..
-            } = Sets::of(apic, now);
-            let effect = apic.write(EOI, 0, now);
-            let mut left = service.clone();
-            let highest = left.pop_last();
-            assert_eq!(Sets::of(apic, now).service, left);
-            // EOI of a level-triggered interrupt is told.
-            let told = highest.filter(|vector| levels.contains(vector));
-            assert!(matches!(effect, Effect::Eoi { level } if level == told));
-            effect
+            return written(apic, (EOI, 0), 0, time, |apic| apic.write(EOI, 0, now));
         }
-        _ => return apic.set_tsc_offset(bytes.u64(), now),
+        _ => {
+            let (offset, value) = (bytes.u64(), apic.tsc_deadline());
+            apic.set_tsc_offset(offset, now);
+            return waits(apic, value, offset, now);
+        }
     };
-    if let Effect::Ipi(ipi) = effect {
-        use Delivery::*;
-        assert!(ipi.vector >= 16 || !matches!(ipi.delivery, Fixed | LowestPriority));
-        // INIT and STARTUP to itself are no IPIs (SDM vol. 3, table 12-3).
-        let itself = matches!(ipi.target, Target::Myself);
-        assert!(
-            !itself || !matches!(ipi.delivery, Init | Startup | Fixed),
-            "{ipi:?}"
-        );
-        let mine = apic.address().wants(&ipi, true);
-        assert!(!mine || !matches!(ipi.target, Target::Others));
-    }
+    assert_eq!(effect, Effect::None);
 }
 
 pub fn run(data: &[u8]) {
@@ -281,16 +407,17 @@ pub fn run(data: &[u8]) {
     let mut steps = 0;
     while !bytes.is_empty() && steps < 100 {
         now = now.saturating_add([1, bytes.value()][usize::from(steps % 4 == 3)]);
-        step(&mut apic, &posted, &mut bytes, now);
+        let ratio = clock.ratio().into();
+        step(&mut apic, &posted, &mut bytes, Time { now, ratio });
         steps += 1;
         let sets = Sets::of(&apic, now);
         assert!(
-            sets.requested.first().is_none_or(|v| *v >= 16),
+            sets.requested.first().is_none_or(|v| v >= 16),
             "{:?}",
             sets.requested
         );
         assert!(
-            sets.service.first().is_none_or(|v| *v >= 16),
+            sets.service.first().is_none_or(|v| v >= 16),
             "{:?}",
             sets.service
         );
@@ -318,7 +445,7 @@ pub fn run(data: &[u8]) {
         if let Some(vector) = apic.pending().filter(|_| steps % 2 == 0) {
             apic.accept(vector);
             let after = Sets::of(&apic, now);
-            assert!(after.service.contains(&vector) && !after.requested.contains(&vector));
+            assert!(after.service.contains(vector) && !after.requested.contains(vector));
         }
         assert_eq!(page[usize::from(VERSION) / 4], 0x5_0014);
         let shown = if apic.x2apic() {

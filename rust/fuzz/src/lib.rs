@@ -7,6 +7,7 @@
 //! than the rules of the processor's manual, say.
 
 mod apic;
+mod apic_rules;
 mod bytes;
 mod cpuid;
 mod cr;

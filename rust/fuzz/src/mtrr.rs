@@ -53,10 +53,12 @@ pub fn run(data: &[u8]) {
     }
     let flags = bytes.u8();
     let def_type = kind(&mut bytes) | u64::from(flags & 3) << 10;
+    // Two types in each register, in any order.
     let fixed = core::array::from_fn(|_| {
-        let one = kind(&mut bytes);
-        let other = [one, kind(&mut bytes)][usize::from(bytes.u8() & 3 == 0)];
-        one * 0x0101_0101 | (other * 0x0101_0101) << 32
+        let (a, b, c) = (bytes.u8(), bytes.u8(), bytes.u8());
+        let others = [0, a >> 3 ^ b & 0xf8][usize::from(c & 3 == 0)];
+        let kind = |field: usize| kinds[usize::from([a, b][usize::from(others >> field & 1)] & 7)];
+        u64::from_le_bytes(core::array::from_fn(|field| kind(field) as u8))
     });
     let state = MtrrState {
         def_type,
@@ -64,21 +66,39 @@ pub fn run(data: &[u8]) {
         variable,
     };
     let start = u64::from(bytes.u8()) << 21 | u64::from(flags >> 2 & 1) << 38;
-    let of = |at: u64| state.uniform(at, Size::K4).expect("a page has one type");
-    let first = of(start);
-    for at in (start..start + (1 << 21)).step_by(4096) {
-        assert_eq!(of(at), by_the_manual(&state, at), "{at:#x}");
+    let inside = bytes.u16();
+    // The fixed ranges are all in the first one.
+    for start in [start, 0] {
+        check_large(&state, start, u64::from(inside), ranges > 0);
     }
-    let same = (0..512).all(|n| of(start + n * 4096) == first);
-    match state.uniform(start + u64::from(bytes.u16()), Size::M2) {
+    check_huge(&state, start, u64::from(inside));
+}
+
+/// The 2 MiB at `start`, named by any address in it. Variable ranges that overlap may cut it in
+/// pieces that have the same type all the same.
+fn check_large(state: &MtrrState, start: u64, inside: u64, ranges: bool) {
+    let mut kinds = (start..start + (1 << 21)).step_by(4096).map(|at| {
+        let kind = by_the_manual(state, at);
+        assert_eq!(state.uniform(at, Size::K4), Some(kind), "{at:#x}");
+        kind
+    });
+    let first = kinds.next().expect("there are pages");
+    let same = kinds.fold(true, |same, kind| same && kind == first);
+    match state.uniform(start + inside, Size::M2) {
         Some(kind) => assert!(same && kind == first, "{start:#x}: {kind:?} and {first:?}"),
-        // Ranges that overlap may cut a page in pieces that have the same type all the same.
-        None => assert!(
-            !same || ranges > 0 || flags & 1 != 0,
-            "{start:#x}: all are {first:?}"
-        ),
+        None => assert!(!same || ranges, "{start:#x}: all are {first:?}"),
     }
-    if flags & 2 == 0 {
-        assert_eq!(first, MemType::Uncacheable, "MTRRs are off");
+}
+
+/// Some pages of the 1 GiB at `start`, and all that the fixed ranges tell apart.
+fn check_huge(state: &MtrrState, start: u64, inside: u64) {
+    let start = start >> 30 << 30;
+    let Some(kind) = state.uniform(start + inside, Size::G1) else {
+        return;
+    };
+    let low = (start..start + (1 << 20)).step_by(4096);
+    let all = (start..start + (1 << 30)).step_by(1 << 23);
+    for at in low.chain(all.map(|at| at | inside << 7)) {
+        assert_eq!(by_the_manual(state, at), kind, "{at:#x} of 1 GiB");
     }
 }
