@@ -8,8 +8,10 @@ use crate::bytes::Bytes;
 
 pub fn run(data: &[u8]) {
     let mut bytes = Bytes::new(data);
-    // Sometimes hvcore's own pool is nearly empty.
-    let mut world = World::new(3, 20 + bytes.below(40));
+    // Often hvcore's own pool is nearly empty.
+    let mut world = World::new(3, 60);
+    let left = bytes.below(40) as usize;
+    world.starve(if left < 20 { left / 4 } else { left });
     let mut steps = 0;
     while !bytes.is_empty() && steps < 64 {
         let op = choose_op(&mut |n| bytes.below(n));

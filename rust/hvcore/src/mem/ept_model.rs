@@ -6,10 +6,11 @@
 extern crate std;
 
 use std::collections::BTreeMap;
+use std::vec::Vec;
 
 use super::addr::{Gpa, GpaRange, Size, Spa, PAGE_SIZE};
 use super::ept::{Access, Ept, EptCaps, Leaf, MapError};
-use super::frame::host_frame;
+use super::frame::{host_frame, Frame};
 use super::mtrr::MemType;
 use super::pool::{host_pool, Missing, Pool};
 
@@ -28,8 +29,11 @@ const WINDOW: u64 = 4 << 21;
 pub struct Both {
     ept: Ept,
     pool: Pool,
-    /// Pages that the EPT began with.
+    /// Pages that the EPT began with, and that there are by now.
+    first: usize,
     total: usize,
+    /// Those that the EPT has no use for.
+    spare: Vec<Frame>,
     /// Where the window begins.
     base: u64,
     model: Model,
@@ -51,7 +55,9 @@ impl Both {
         let total = 3 + below(12).saturating_sub(4) as usize;
         let ept = Ept::new(host_frame(1), FULL);
         let pool = host_pool(2, total as u64);
-        let mut both = Both { ept, pool, total, base, model: Model::new(), rest: None, steps: 0 };
+        let (model, spare) = (Model::new(), Vec::new());
+        let mut both =
+            Both { ept, pool, first: total, total, spare, base, model, rest: None, steps: 0 };
         if base == 1 << 30 {
             let (gpa, spa) = (both.gpa(0), Spa::new(base).expect("a system address"));
             both.ept.map(gpa, spa, Size::G1, Access::ALL, WB, &mut both.pool).expect("tables");
@@ -77,9 +83,37 @@ impl Both {
         assert_eq!(self.ept.lookup(gpa).map(|leaf| to(leaf, gpa)), self.rest, "behind the window");
     }
 
+    /// `work` wants that many pages more: with one less it says so again, and with all of them it is
+    /// done. What it wanted it used, but for `over` pages at most.
+    fn supply<E: From<Missing> + PartialEq + core::fmt::Debug>(
+        &mut self,
+        missing: usize,
+        over: usize,
+        mut work: impl FnMut(&mut Self) -> Result<(), E>,
+    ) {
+        assert!((1..=6).contains(&missing), "{missing} pages are missing");
+        for left in (0..missing).rev() {
+            let frame = self.spare.pop().unwrap_or_else(|| {
+                self.total += 1;
+                host_frame(1 + self.total as u64)
+            });
+            self.pool.push(frame);
+            let free = self.pool.len();
+            if left > 0 {
+                assert_eq!(work(self), Err(Missing(left).into()));
+                assert_eq!(self.pool.len(), free, "pages after a refusal");
+            }
+        }
+        assert_eq!(work(self), Ok(()), "with all that was missing");
+        assert!(self.pool.len() <= over, "{} pages were not needed", self.pool.len());
+    }
+
     /// Changes both.
     pub fn step(&mut self, below: &mut dyn FnMut(u64) -> u64) {
         self.steps += 1;
+        while self.pool.len() > self.first {
+            self.spare.extend(self.pool.pop());
+        }
         let access = Access { read: true, write: below(2) == 0, execute: below(2) == 0 };
         let kind = [WB, WB, WB, MemType::Uncacheable][below(4) as usize];
         let size = if below(2) == 0 { Size::K4 } else { Size::M2 };
@@ -115,60 +149,95 @@ impl Both {
         let (gpa, free) = (self.gpa(at), self.pool.len());
         let pages = || (at..at + size.bytes()).step_by(PAGE_SIZE as usize);
         let taken = self.model.range(at..at + size.bytes()).next().is_some();
-        match self.ept.map(gpa, to, size, access, kind, &mut self.pool) {
-            Ok(()) => {
-                assert!(!taken);
-                self.model.extend(pages().map(|p| (p, (to.raw() + p - at, access, kind))));
+        let map = |both: &mut Self| both.ept.map(gpa, to, size, access, kind, &mut both.pool);
+        let done = map(self);
+        assert!(self.pool.len() <= free);
+        match done {
+            Ok(()) => {}
+            Err(MapError::Exists) => return assert!(taken),
+            Err(MapError::NoMemory(Missing(n))) => {
+                assert_eq!(self.pool.len(), free, "pages after a refusal");
+                self.supply(n, 0, map);
             }
-            Err(MapError::Exists) => assert!(taken),
-            Err(MapError::NoMemory(Missing(n))) => assert!(n >= 1 && self.pool.len() == free),
             Err(MapError::Invalid) => panic!("{at:#x} {size:?} is invalid"),
         }
+        assert!(!taken);
+        self.model.extend(pages().map(|p| (p, (to.raw() + p - at, access, kind))));
     }
 
     fn unmap(&mut self, at: u64, count: u64) {
         let (base, end) = (self.base, at + count * PAGE_SIZE);
         let mut seen = Model::new();
         let range = GpaRange::new(base + at, count).expect("a range");
-        let done = self.ept.unmap(range, &mut self.pool, self.steps, |leaf, _| {
-            for offset in (0..leaf.size.bytes()).step_by(PAGE_SIZE as usize) {
-                let to = (leaf.spa + offset, leaf.access, leaf.kind);
-                assert!(seen.insert(leaf.gpa - base + offset, to).is_none());
+        let large = |at| Gpa::new(at).and_then(|gpa| self.ept.lookup(gpa));
+        // The one case in which more may be wanted than is needed.
+        let one = large(range.start()).is_some_and(|leaf| Some(leaf) == large(range.end()));
+        let free = self.pool.len();
+        let mut unmap = |both: &mut Self| {
+            both.ept.unmap(range, &mut both.pool, both.steps, |leaf, _| {
+                for offset in (0..leaf.size.bytes()).step_by(PAGE_SIZE as usize) {
+                    let to = (leaf.spa + offset, leaf.access, leaf.kind);
+                    assert!(seen.insert(leaf.gpa - base + offset, to).is_none());
+                }
+            })
+        };
+        match unmap(self) {
+            Ok(()) => assert!(self.pool.len() <= free, "a table is used again at once"),
+            Err(Missing(n)) => {
+                assert_eq!(self.pool.len(), free, "pages after a refusal");
+                self.supply(n, if one { 2 } else { 0 }, unmap);
             }
-        });
-        if done.is_ok() {
-            let mut gone = self.model.split_off(&at);
-            self.model.append(&mut gone.split_off(&end));
-            assert_eq!(seen, gone, "what was unmapped");
-        } else {
-            assert!(seen.is_empty());
         }
+        let mut gone = self.model.split_off(&at);
+        self.model.append(&mut gone.split_off(&end));
+        assert_eq!(seen, gone, "what was unmapped");
     }
 
     /// A page gets another translation. Where that makes it one with those around it, a large page
-    /// takes their place, which nobody can tell.
+    /// takes their place, which nobody can tell but by the tables that it saves.
     fn replace(&mut self, at: u64, (to, access, kind): To) {
-        let gpa = self.gpa(at);
-        let fits = self.ept.split_cost(gpa) <= self.pool.len();
+        let (gpa, free) = (self.gpa(at), self.pool.len());
         let leaf = Leaf { gpa: 0, spa: to, size: Size::K4, access, kind };
-        let done = self.ept.replace(gpa.identity(), leaf, &mut self.pool);
-        assert_eq!(done.is_ok(), fits);
-        if fits {
-            self.model.insert(at, (to, access, kind));
-            for level in 2..=3 {
-                self.ept.merge(gpa.raw(), level, &mut self.pool, self.steps);
-            }
+        let replace = |both: &mut Self| both.ept.replace(gpa.identity(), leaf, &mut both.pool);
+        if let Err(Missing(n)) = replace(self) {
+            assert_eq!(self.pool.len(), free, "pages after a refusal");
+            self.supply(n, 0, replace);
         }
+        self.model.insert(at, (to, access, kind));
+        let free = self.pool.len();
+        for level in 2..=3 {
+            self.ept.merge(gpa.raw(), level, &mut self.pool, self.steps);
+        }
+        assert_eq!(self.pool.len(), free, "a table is used again at once");
+        let (large, offset) = (Size::M2.floor(at), at % Size::M2.bytes());
+        let first = (to.wrapping_sub(offset), access, kind);
+        let same = |at: u64| {
+            let wanted = (first.0.wrapping_add(at), access, kind);
+            self.model.get(&(large + at)) == Some(&wanted)
+        };
+        let all = || (0..Size::M2.bytes()).step_by(PAGE_SIZE as usize).all(same);
+        let merges = to >= offset && Size::M2.aligns(first.0) && all();
+        let size = self.ept.lookup(gpa).map(|leaf| leaf.size);
+        assert!((size != Some(Size::K4)) == merges, "{at:#x} is in a page of {size:?}");
     }
 
     /// All that is mapped is found, and all pages come back.
     pub fn end(mut self) {
         self.compare();
         let mut left = 0;
+        let mut before = u64::MAX;
+        while left != before && self.steps % 2 == 0 {
+            before = left;
+            let drained =
+                self.ept.drain(300, &mut self.pool, 1, |leaf, _| left += leaf.size.pages());
+            let gone = left - before.min(left);
+            assert!(drained || gone >= 300, "no more than {gone} pages at once");
+        }
         assert!(self.ept.drain(u64::MAX, &mut self.pool, 1, |leaf, _| left += leaf.size.pages()));
         self.ept.free(&mut self.pool, 1);
         let rest = self.rest.map_or(0, |_| Size::G1.pages() - WINDOW / PAGE_SIZE);
         assert_eq!(left, self.model.len() as u64 + rest);
-        assert_eq!(self.pool.len() + self.pool.retired(), self.total + 1);
+        let pages = self.pool.len() + self.pool.retired() + self.spare.len();
+        assert_eq!(pages, self.total + 1);
     }
 }
