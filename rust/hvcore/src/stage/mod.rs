@@ -9,6 +9,11 @@
 
 extern crate std;
 
+mod choose;
+mod meanwhile;
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::vec::Vec;
 
@@ -22,13 +27,13 @@ use crate::machine;
 use crate::mem::addr::PAGE_SIZE;
 use crate::mem::ept::Access;
 use crate::mem::frame::direct;
-use crate::mem::owner::{Child, Owner};
+use crate::mem::owner::Owner;
 use crate::partition;
 use crate::policy::cr::Mode;
 use crate::root;
 use crate::stage_guest;
 use hvabi::boot::CoreInfo;
-use hvabi::call::{map_flags, Call, Status, DEPOSIT_PAGES, LIST_ITEMS};
+use hvabi::call::{map_flags, Call, Status, LIST_ITEMS};
 use hvabi::vp::gpr::{RAX, RCX, RDI, RDX, RSI};
 
 /// Chooses a number below the one it is given.
@@ -51,7 +56,8 @@ static TAKEN: Mutex<()> = Mutex::new(());
 
 /// The machine after launch. There is one at a time.
 pub struct Stage<'a> {
-    lps: Vec<Lp>,
+    /// Taken where a guest has one.
+    lps: [Option<Lp>; LPS as usize],
     below: Below<'a>,
     /// Pages of hvcore's pool: at first, and what the root gave.
     core_pages: usize,
@@ -128,7 +134,7 @@ impl<'a> Stage<'a> {
             Lp::on_host(index, caps, info.public_spa, vmcs)
         };
         let core_pages = memory(|memory| memory.pool.len());
-        let lps = (0..LPS).map(lp).collect();
+        let lps = core::array::from_fn(|index| Some(lp(index as u32)));
         let mut stage = Stage {
             _taken: taken,
             lps,
@@ -174,25 +180,16 @@ impl<'a> Stage<'a> {
 
     /// A hypercall by an LP: status, value, second value.
     fn call(&mut self, index: usize, number: u64, arguments: [u64; 5]) -> (Status, u64, u64) {
-        let lp = &mut self.lps[index];
-        host::insn::vmptrld(lp.vmcs).expect("VMPTRLD");
-        let [a, b, c, d, e] = arguments;
-        lp.gpr = [0x5555; 16];
-        (lp.gpr[RAX], lp.gpr[RDI], lp.gpr[RSI], lp.gpr[RDX]) = (number, a, b, c);
-        (lp.gpr[8], lp.gpr[9]) = (d, e);
-        let before = lp.gpr;
-        hypercall::dispatch(lp);
-        assert_eq!(host::insn::vmptrst(), lp.vmcs, "the root's VMCS is current again");
-        let (after, status) = (lp.gpr, Status::from_raw(lp.gpr[RAX]).expect("a status"));
-        for register in (0..16).filter(|r| ![RAX, RDX, 8].contains(r)) {
-            assert_eq!(after[register], before[register], "register {register}");
-        }
+        let done = dispatch(self.lp(index), number, arguments);
         self.calls += 1;
         // On its way back to the root.
         self.sync(index as u32);
-        (status, after[RDX], after[8])
+        done
     }
 
+    fn lp(&mut self, index: usize) -> &mut Lp {
+        self.lps[index].as_mut().expect("an LP in the root")
+    }
     fn sync(&mut self, index: u32) {
         machine::catch_up(index);
         self.stale.retain_mut(|(_, lps)| {
@@ -210,90 +207,6 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// A page of the root that hvcore is to be told of.
-    fn page(&mut self) -> u64 {
-        let span = PLAYED.end - PLAYED.start;
-        let n = match self.below(4) {
-            0 => PLAYED.start + self.below(span),
-            1 => self.below(PAGES),
-            _ => PLAYED.start + 512 * self.below(2) + self.below(24),
-        };
-        n * PAGE_SIZE
-    }
-
-    /// A number that is somehow interesting.
-    fn odd(&mut self) -> u64 {
-        const EDGES: [u64; 20] = [
-            0,
-            1,
-            2,
-            7,
-            63,
-            64,
-            65,
-            511,
-            512,
-            513,
-            4096,
-            0xfee0_0000,
-            1 << 32,
-            1 << 39,
-            (1 << 48) - 4096,
-            1 << 48,
-            (1 << 52) - 4096,
-            1 << 63,
-            u64::MAX,
-            !0xfff,
-        ];
-        match self.below(3) {
-            0 => EDGES[self.below(20) as usize],
-            1 => self.page() + self.below(8),
-            _ => self.below(16),
-        }
-    }
-
-    fn partition(&mut self) -> u64 {
-        match self.below(16) {
-            0 => self.odd(),
-            1..8 => 1,
-            n => 1 + n % CHILDREN,
-        }
-    }
-
-    fn guest_page(&mut self) -> u64 {
-        match self.below(8) {
-            0 => self.odd(),
-            1 => 512 * self.below(3) * PAGE_SIZE,
-            _ => self.below(24) * PAGE_SIZE,
-        }
-    }
-
-    fn count(&mut self, most: u64) -> u64 {
-        match self.below(16) {
-            0 => self.odd(),
-            _ => 1 + self.below(most),
-        }
-    }
-
-    /// Writes a list into a page that is the root's, and gives its address: any pages, or a run of
-    /// them, which can all be what a call wants.
-    fn list(&mut self, large: bool) -> u64 {
-        let at = PLAYED.start + self.below(LISTS);
-        let run = (!large && self.below(2) == 0).then(|| self.page());
-        for item in 0..if run.is_some() { DEPOSIT_PAGES } else { 24 } {
-            let spa = match run {
-                Some(first) => first + item as u64 * PAGE_SIZE,
-                None if large => self.page() & !0x1f_ffff,
-                None => self.page(),
-            };
-            // The root cannot write what is not its.
-            if self.owns(at) {
-                write(at, item, spa);
-            }
-        }
-        at * PAGE_SIZE
-    }
-
     /// One hypercall, or an LP that passes through hvcore.
     pub fn step(&mut self) {
         // Mostly one of them, so that the other one does not flush for a while.
@@ -303,64 +216,35 @@ impl<'a> Stage<'a> {
             20..23 => Call::VpSet as u64,
             _ => Call::VpRun as u64,
         };
-        let mut a = [0; 5];
-        a[0] = self.partition();
-        const DEPOSIT: u64 = Call::Deposit as u64;
-        const WITHDRAW: u64 = Call::Withdraw as u64;
-        const DESTROY: u64 = Call::PartitionDestroy as u64;
-        const MAP: u64 = Call::GpaMap as u64;
-        const UNMAP: u64 = Call::GpaUnmap as u64;
-        const VP_CREATE: u64 = Call::VpCreate as u64;
+        let partition = self.partition();
         const VP_RUN: u64 = Call::VpRun as u64;
-        const VP_GET: u64 = Call::VpGet as u64;
         const VP_SET: u64 = Call::VpSet as u64;
-        const ASSERT: u64 = Call::AssertInterrupt as u64;
         match number {
-            // With no partition that would leave hvcore.
-            1 if !partition::any() => return,
-            DEPOSIT => {
-                if self.below(32) == 0 {
-                    a[0] = 0;
-                }
-                (a[1], a[2]) = (self.list(false), self.count(DEPOSIT_PAGES as u64));
-            }
-            WITHDRAW => (a[1], a[2]) = (self.list(false), self.count(24)),
-            DESTROY if self.below(4) != 0 => return,
-            MAP => {
-                let large = self.below(4) == 0;
-                a[1] = self.guest_page();
-                a[2] = self.list(large);
-                a[3] = self.count(if large { 2 } else { 8 });
-                a[4] = self.below(4) | u64::from(large) * map_flags::LARGE;
-                a[4] |= [0, map_flags::PRIVATE][self.below(2) as usize];
-                a[4] |= [0, self.below(1 << 16)][usize::from(self.below(16) == 0)];
-            }
-            UNMAP => (a[1], a[2]) = (self.guest_page(), self.count(16)),
-            VP_CREATE => (a[1], a[2]) = (self.index(), self.page()),
-            VP_RUN => return self.run(lp, a[0]),
-            VP_GET => {
-                a[3] = self.list(false);
-                (a[1], a[2], a[4]) = (self.index(), self.below(6), self.odd());
-            }
-            VP_SET => return self.set(lp, a[0]),
-            ASSERT => {
-                let modes = self.below(16) << 8;
-                a[1] = modes | self.below(256) | self.below(16) << 11;
-                a[2] = self.odd();
-            }
-            4 | 14 | 15 => {}
             16 => return self.root_exit(lp),
-            17..=18 => {
+            17 => {
                 self.sync(0);
                 return self.sync(1);
             }
-            _ => a = core::array::from_fn(|_| self.odd()),
+            VP_RUN => return self.run(lp, partition, false),
+            18 => return self.run(lp, partition, true),
+            VP_SET => return self.set(lp, partition),
+            _ => {}
         }
+        let Some(arguments) = self.arguments(number, partition) else {
+            return;
+        };
         self.scribble();
-        let list = [a[1], a[2]][usize::from(number == MAP)];
-        let list = read(list / PAGE_SIZE % PAGES);
-        let (status, _, mapped) = self.call(lp, number, a);
-        let (items, pages) = match number {
+        let asked = Asked::new(lp, number, arguments);
+        let (status, _, mapped) = self.call(lp, number, arguments);
+        self.note(&asked, status, mapped);
+    }
+
+    /// What a call changed for the root.
+    fn note(&mut self, asked: &Asked, status: Status, mapped: u64) {
+        const DEPOSIT: u64 = Call::Deposit as u64;
+        const MAP: u64 = Call::GpaMap as u64;
+        let Asked { lp, number, arguments: a, list } = asked;
+        let (items, pages) = match *number {
             DEPOSIT if status == Status::Ok => (a[2], 1),
             MAP if a[4] & map_flags::PRIVATE == 0 => (0, 0),
             MAP => (mapped, if a[4] & map_flags::LARGE != 0 { 512 } else { 1 }),
@@ -372,11 +256,11 @@ impl<'a> Stage<'a> {
             let lps = (1 << LPS) - 1 & !(1 << lp);
             self.stale.extend((first..first + pages).map(|page| (page, lps)));
         }
-        if (number, a[0], status) == (DEPOSIT, 0, Status::Ok) {
+        if (*number, a[0], status) == (DEPOSIT, 0, Status::Ok) {
             self.core_pages += a[2] as usize;
             self.given += a[2] as usize;
         }
-        if number > 14 {
+        if *number > 14 {
             assert_eq!(status, Status::BadCall);
         }
     }
@@ -405,7 +289,7 @@ impl<'a> Stage<'a> {
         let (value, high) = (self.odd(), self.odd());
         let (real, nmi) = (self.below(8) == 0, self.below(4) == 0);
         let blocked = [0, 0, 1, 2, 8][self.below(5) as usize];
-        let lp = &mut self.lps[index];
+        let lp = self.lp(index);
         host::insn::vmptrld(lp.vmcs).expect("VMPTRLD");
         let rules = &machine::config().root_rules;
         if real {
@@ -465,33 +349,6 @@ impl<'a> Stage<'a> {
         self.sync(index as u32);
     }
 
-    fn index(&mut self) -> u64 {
-        match self.below(16) {
-            0 => self.odd(),
-            n => n % 2,
-        }
-    }
-
-    /// Runs a VP of a guest that does what it is told.
-    fn run(&mut self, lp: usize, number: u64) {
-        let index = self.index();
-        let mut choices = Vec::new();
-        for _ in 0..self.below(6) {
-            choices.push(core::array::from_fn(|_| self.below(1 << 16)));
-        }
-        let guest = stage_guest::Guest::new(choices);
-        host::with(|p| p.guest = Some(guest.entered()));
-        self.scribble();
-        let early = memory(|memory| {
-            let mut pages = self.stale.iter().filter_map(|s| memory.owners.page(s.0 * PAGE_SIZE));
-            let private = Child::new(number).map(Owner::Child);
-            pages.any(|page| Some(memory.owners.owner(page)) == private)
-        });
-        let (status, ..) = self.call(lp, Call::VpRun as u64, [number, index, 0, 0, 0]);
-        assert!(!early || status != Status::Ok, "it runs, and the root can write its memory");
-        host::with(|p| p.guest = None);
-    }
-
     /// Sets some state of a VP, near what it has. It changes all of it, or nothing.
     fn set(&mut self, lp: usize, number: u64) {
         const ALL: u64 = hvabi::state::group::ALL;
@@ -543,31 +400,7 @@ impl<'a> Stage<'a> {
                 assert_eq!(seen == own, mine, "page {number}: {owner:?}, the root sees {seen:x?}");
             }
         });
-        for number in 1..=CHILDREN {
-            let Ok(partition) = partition::lock(number) else {
-                continue;
-            };
-            let child = Child::new(number).expect("a child");
-            for gpa in (0..24).chain(512..536).chain(1024..1048) {
-                let Some(spa) = partition.space.translate(gpa * PAGE_SIZE) else {
-                    continue;
-                };
-                memory(|memory| {
-                    if spa == memory.apic_spa().raw() {
-                        // All children have the page of local APICs.
-                        return;
-                    }
-                    let page = memory.owners.page(spa).expect("RAM");
-                    match memory.owners.owner(page) {
-                        Owner::Child(owner) => assert_eq!(owner, child, "page {spa:#x}"),
-                        Owner::Shared { with, .. } => {
-                            assert!(with.is_none_or(|c| c == child), "page {spa:#x}: {with:?}");
-                        }
-                        owner => panic!("child {number} maps {spa:#x}: {owner:?}"),
-                    }
-                });
-            }
-        }
+        self.check_children();
     }
 
     /// Destroys what there is: all memory comes back, and hvcore works on.
@@ -624,6 +457,38 @@ fn memory<T>(work: impl FnOnce(&mut crate::mem::space::Memory) -> T) -> T {
     work(machine::MEMORY.lock().as_mut().expect("memory"))
 }
 
+/// A hypercall, and the list that it names.
+struct Asked {
+    lp: usize,
+    number: u64,
+    arguments: [u64; 5],
+    list: [u64; 512],
+}
+
+impl Asked {
+    fn new(lp: usize, number: u64, arguments: [u64; 5]) -> Asked {
+        let list = arguments[if number == Call::GpaMap as u64 { 2 } else { 1 }];
+        Asked { lp, number, arguments, list: read(list / PAGE_SIZE % PAGES) }
+    }
+}
+
+/// A hypercall by an LP that runs the root: status, value, second value.
+fn dispatch(lp: &mut Lp, number: u64, arguments: [u64; 5]) -> (Status, u64, u64) {
+    host::insn::vmptrld(lp.vmcs).expect("VMPTRLD");
+    let [a, b, c, d, e] = arguments;
+    lp.gpr = [0x5555; 16];
+    (lp.gpr[RAX], lp.gpr[RDI], lp.gpr[RSI], lp.gpr[RDX]) = (number, a, b, c);
+    (lp.gpr[8], lp.gpr[9]) = (d, e);
+    let before = lp.gpr;
+    hypercall::dispatch(lp);
+    assert_eq!(host::insn::vmptrst(), lp.vmcs, "the root's VMCS is current again");
+    let (after, status) = (lp.gpr, Status::from_raw(lp.gpr[RAX]).expect("a status"));
+    for register in (0..16).filter(|r| ![RAX, RDX, 8].contains(r)) {
+        assert_eq!(after[register], before[register], "register {register}");
+    }
+    (status, after[RDX], after[8])
+}
+
 /// The words of a page, as the root sees them.
 fn read(number: u64) -> [u64; 512] {
     // SAFETY: the page is in the tests' RAM; no reference to it lives.
@@ -635,6 +500,3 @@ fn write(number: u64, word: usize, value: u64) {
     // SAFETY: the word is in a page of the tests' RAM; no reference to it lives.
     unsafe { direct(number * PAGE_SIZE).cast::<u64>().add(word).write(value) }
 }
-
-#[cfg(test)]
-mod tests;

@@ -18,7 +18,7 @@ fn the_timer_is_needed() {
 fn a_dead_hvcore_leaves_the_root_as_it_is() {
     let mut below = |_| 0;
     let mut stage = Stage::new(&mut below);
-    let lp = &mut stage.lps[0];
+    let lp = stage.lp(0);
     host::insn::vmptrld(lp.vmcs).expect("the root's VMCS");
     host::with(|p| p.guest = Some(std::boxed::Box::new(|_| Entered::Exited)));
     assert_eq!(enter(&mut lp.gpr, false), Entered::Exited);
