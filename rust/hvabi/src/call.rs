@@ -41,10 +41,9 @@ pub enum Call {
     Deposit = 2,
     /// (partition, list, count): up to count free pages of the pool return to the root; hvcore
     /// writes their SPAs to the list and their number to RDX. Partition 0 gives nothing back before
-    /// it is unloaded. On a destroyed partition, the call
-    /// that finds nothing left (RDX = 0) frees the partition's number. LPs may still see the page
-    /// of zeros in place of what was given back: the root must [`Call::Sync`] all of them before it
-    /// uses the pages.
+    /// it is unloaded. On a partition that is destroyed to its end, the call that finds nothing left
+    /// (RDX = 0) frees the partition's number. LPs may still see the page of zeros in place of what
+    /// was given back: the root must [`Call::Sync`] all of them before it uses the pages.
     Withdraw = 3,
     /// (): RDX is the number of the new partition, from 1. Needs no memory.
     PartitionCreate = 4,

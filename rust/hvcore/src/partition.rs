@@ -276,7 +276,8 @@ pub fn withdraw(number: u64, list_spa: u64, count: u64) -> Answer<u64> {
     if given == 0 && pool.retired() > 0 {
         return Err((Status::NeedSync, 0));
     }
-    if given == 0 && partition.dying {
+    // Where an address space is left, more comes back when that is destroyed.
+    if given == 0 && partition.dying && partition.space.eptp() == 0 {
         *guard = None;
     }
     Ok(given)

@@ -89,6 +89,31 @@ fn a_refused_set_of_mtrrs_changes_none() {
     stage.end();
 }
 
+/// A partition that is destroyed in part keeps its number, and what it has, whatever is withdrawn
+/// meanwhile.
+#[test]
+fn what_is_half_destroyed_is_not_forgotten() {
+    let mut below = |_| 0;
+    let mut stage = Stage::new(&mut below);
+    stage.prepare();
+    // One large page, so often that one call does not unmap them all.
+    let (list, flags) = (PLAYED.start * PAGE_SIZE, map_flags::WRITE | map_flags::LARGE);
+    (0..80).for_each(|item| write(PLAYED.start, item, 1024 * PAGE_SIZE));
+    let (status, ..) = stage.call(0, Call::GpaMap as u64, [1, 1 << 30, list, 80, flags]);
+    assert_eq!(status, Status::Ok);
+    stage.sync(1);
+    let (status, more, _) = stage.call(0, Call::PartitionDestroy as u64, [1, 0, 0, 0, 0]);
+    assert_eq!((status, more), (Status::Ok, 1));
+    let withdraw = [1, list, LIST_ITEMS as u64, 0, 0];
+    for _ in 0..2 {
+        stage.sync(1);
+        assert_eq!(stage.call(0, Call::Withdraw as u64, withdraw).0, Status::Ok);
+    }
+    assert_eq!(stage.call(0, Call::Withdraw as u64, withdraw).1, 0);
+    assert_eq!(stage.call(0, Call::PoolInfo as u64, [1, 0, 0, 0, 0]).0, Status::Ok);
+    stage.end();
+}
+
 #[test]
 fn random_hypercalls() {
     for seed in 0..100 {
