@@ -96,6 +96,7 @@ fn set_controls(state: &State) {
     vmcs::PROC_CONTROLS2.write(others | kind);
     let trap = if state.steps { proc::MONITOR_TRAP } else { 0 };
     vmcs::PROC_CONTROLS.write(state.controls | trap);
-    // Translations say whether they lead to the APIC's page (SDM vol. 3, 31.4.6).
-    insn::invvpid_one(state.vpid);
+    // Translations say whether they lead to the APIC's page, those of guest-physical addresses too
+    // (SDM vol. 3, 31.4.5).
+    insn::invept_all();
 }

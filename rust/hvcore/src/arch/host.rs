@@ -9,11 +9,23 @@ extern crate std;
 use core::cell::RefCell;
 use std::boxed::Box;
 use std::collections::{BTreeMap, BTreeSet};
+use std::vec::Vec;
 
 use super::enter::Entered;
 
 /// What a guest does when it is entered: it gets its general registers, the VMCS is current.
 pub type Guest = Box<dyn FnMut(&mut [u64; 16]) -> Entered>;
+
+/// Translations that the processor was told to forget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forgotten {
+    /// All that come from any EPT.
+    Ept,
+    /// All of every VPID.
+    Vpids,
+    /// Those of one.
+    Vpid(u16),
+}
 
 /// Registers and VMCSs.
 #[derive(Default)]
@@ -29,6 +41,8 @@ pub struct Processor {
     xcr0: u64,
     pkru: u32,
     tsc: u64,
+    /// In the order in which it was told, by any LP.
+    pub forgotten: Vec<Forgotten>,
     /// CPUID by leaf and subleaf; all zero without it.
     pub cpuid: Option<fn(u32, u32) -> [u32; 4]>,
     /// See [`Guest`].
@@ -69,7 +83,7 @@ pub fn enter(registers: &mut [u64; 16], launched: bool) -> Entered {
 
 /// The functions of the module of this name that touches the real processor.
 pub mod insn {
-    use super::with;
+    use super::{with, Forgotten};
     use core::ops::AddAssign;
 
     pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
@@ -193,11 +207,17 @@ pub mod insn {
 
     pub fn vmxoff() {}
 
-    pub fn invept_all() {}
+    pub fn invept_all() {
+        with(|p| p.forgotten.push(Forgotten::Ept));
+    }
 
-    pub fn invvpid_all() {}
+    pub fn invvpid_all() {
+        with(|p| p.forgotten.push(Forgotten::Vpids));
+    }
 
-    pub fn invvpid_one(_vpid: u16) {}
+    pub fn invvpid_one(vpid: u16) {
+        with(|p| p.forgotten.push(Forgotten::Vpid(vpid)));
+    }
 
     pub fn reset() -> ! {
         panic!("the machine is reset");

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::arch::enter::{enter, Entered};
+use crate::arch::host::Forgotten;
 use crate::mem::rng::Rng;
 
 /// Without the timer an NMI that cannot be injected at once would keep an LP in hvcore.
@@ -111,6 +112,45 @@ fn what_is_half_destroyed_is_not_forgotten() {
     }
     assert_eq!(stage.call(0, Call::Withdraw as u64, withdraw).1, 0);
     assert_eq!(stage.call(0, Call::PoolInfo as u64, [1, 0, 0, 0, 0]).0, Status::Ok);
+    stage.end();
+}
+
+/// Runs VP 0 of partition 1 on the first LP, with a guest that `act`s and says why it exits.
+fn run(stage: &mut Stage<'_>, mut act: impl FnMut() -> u32 + 'static) {
+    host::with(|p| {
+        p.guest = Some(std::boxed::Box::new(move |_| {
+            vmcs::EXIT_REASON.write(act());
+            Entered::Exited
+        }));
+    });
+    assert_eq!(stage.call(0, Call::VpRun as u64, [1, 0, 0, 0, 0]).0, Status::Ok);
+}
+
+/// What the processor forgot since this was asked last.
+fn forgotten() -> Vec<Forgotten> {
+    host::with(|p| core::mem::take(&mut p.forgotten))
+}
+
+/// Translations say whether they lead to the page of local APICs, also those that have no VPID.
+#[test]
+fn a_step_into_the_apics_page_leaves_no_translation() {
+    let mut below = |_| 0;
+    let mut stage = Stage::new(&mut below);
+    stage.prepare();
+    let mut entries = 0;
+    run(&mut stage, move || {
+        entries += 1;
+        let forgot = forgotten().contains(&Forgotten::Ept);
+        match entries {
+            1 => {
+                vmcs::EXIT_QUALIFICATION.write(0x390);
+                return reason::APIC_ACCESS;
+            }
+            2 => assert!(forgot, "the step finds the page"),
+            _ => assert!(forgot, "what it found is not for the next instruction"),
+        }
+        [reason::MONITOR_TRAP, reason::EXTERNAL_INTERRUPT][entries - 2]
+    });
     stage.end();
 }
 
