@@ -64,7 +64,7 @@ pub struct State {
     pub tsc_offset: u64,
     pub tsc_adjust: u64,
     pub vpid: u16,
-    /// LP whose host state the VMCS holds, plus 1.
+    /// LP whose host state the VMCS holds, and which knows no old translations of the VP, plus 1.
     pub host: u32,
     /// Exceptions that exit.
     pub exceptions: u32,
@@ -275,6 +275,7 @@ impl State {
     pub fn reset(&mut self) {
         vmcs::GUEST_PAT.write(0x0007_0406_0007_0406);
         self.gpr = config().child_rules.reset();
+        insn::invvpid_one(self.vpid);
         self.event = None;
         self.nmi = false;
         self.external = None;

@@ -266,8 +266,8 @@ fn write_registers(
             let _ = child_exit::load_pdptes(number, mode.cr3);
         }
         state.switched.cr2 = new.cr2;
-        // The processor may remember translations of another address space.
-        insn::invvpid_one(state.vpid);
+        // The LP that runs it next, whichever it is, may know those of another address space.
+        state.host = 0;
     }
     if wanted(group::CR8) {
         state.apic.set_tpr((new.cr8 as u8) << 4);

@@ -131,6 +131,34 @@ fn forgotten() -> Vec<Forgotten> {
     host::with(|p| core::mem::take(&mut p.forgotten))
 }
 
+/// Another mode is another address space, whichever LP sets it: the one that runs the VP next
+/// forgets what it knows of the VP.
+#[test]
+fn translations_do_not_outlive_the_mode() {
+    use hvabi::state::group;
+    let mut below = |_| 0;
+    let mut stage = Stage::new(&mut below);
+    stage.prepare();
+    run(&mut stage, || reason::EXTERNAL_INTERRUPT);
+    forgotten();
+    let forgets = || {
+        let vpid = vmcs::VPID.read();
+        assert!(forgotten().contains(&Forgotten::Vpid(vpid)));
+        reason::EXTERNAL_INTERRUPT
+    };
+    let registers = [1, 0, 0, PLAYED.start * PAGE_SIZE, group::CONTROL];
+    for call in [Call::VpGet, Call::VpSet] {
+        assert_eq!(stage.call(1, call as u64, registers).0, Status::Ok);
+    }
+    forgotten();
+    run(&mut stage, forgets);
+    // INIT ends paging as well.
+    const INIT: u64 = 5 << hvabi::call::interrupt::MODE_SHIFT;
+    assert_eq!(stage.call(1, Call::AssertInterrupt as u64, [1, INIT, 0, 0, 0]).0, Status::Ok);
+    run(&mut stage, forgets);
+    stage.end();
+}
+
 /// Translations say whether they lead to the page of local APICs, also those that have no VPID.
 #[test]
 fn a_step_into_the_apics_page_leaves_no_translation() {
