@@ -225,8 +225,9 @@ fn check_registers(
     let mut msrs = state.msrs;
     if wanted(group::MTRR) {
         let (fixed, variable) = (new.mtrr_fixed, new.mtrr_variable);
-        let done = msrs.set_mtrrs(new.mtrr_def_type, &fixed, &variable, &config.msrs);
-        check(done.is_ok(), group::MTRR)?;
+        msrs = msrs
+            .with_mtrrs(new.mtrr_def_type, &fixed, &variable, &config.msrs)
+            .map_err(|_| group::MTRR)?;
     }
     if wanted(group::APIC_BASE) {
         let done = state.apic.write_base(new.apic_base, config.caps.phys_bits);

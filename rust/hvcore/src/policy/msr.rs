@@ -346,24 +346,22 @@ impl State {
         Ok(())
     }
 
-    /// Takes the MTRRs that somebody outside chose, all or nothing.
-    pub fn set_mtrrs(
-        &mut self,
+    /// The same with the MTRRs that somebody outside chose.
+    pub fn with_mtrrs(
+        mut self,
         def_type: u64,
         fixed: &[u64; 11],
         variable: &[u64; 2 * VARIABLE],
         caps: &Caps,
-    ) -> Result<(), Gp> {
-        let mut new = *self;
-        new.write(Stored::MtrrDefType, def_type, caps)?;
+    ) -> Result<State, Gp> {
+        self.write(Stored::MtrrDefType, def_type, caps)?;
         for (i, value) in fixed.iter().enumerate() {
-            new.write(Stored::MtrrFixed(i as u8), *value, caps)?;
+            self.write(Stored::MtrrFixed(i as u8), *value, caps)?;
         }
         for (i, value) in variable.iter().enumerate() {
-            new.write(Stored::MtrrVariable(i as u8), *value, caps)?;
+            self.write(Stored::MtrrVariable(i as u8), *value, caps)?;
         }
-        *self = new;
-        Ok(())
+        Ok(self)
     }
 }
 
@@ -510,11 +508,12 @@ mod tests {
         assert_eq!(write(&mut state, 0x1a0, u64::MAX), Ok(()));
         assert_eq!(state.read(Stored::MiscEnable), Ok(0x4_00c5_1809));
         assert_eq!(state.read(Stored::MtrrVariable(0)), Ok(0x8000_0006));
-        let before = state.mtrr_fixed;
         let mut variable = [0; 16];
+        variable[14] = 6;
+        let set = |variable| state.with_mtrrs(6, &[6; 11], &variable, &CAPS);
+        assert_eq!(set(variable).map(|s| s.mtrr_variable[14]), Ok(6));
         variable[15] = 1;
-        assert_eq!(state.set_mtrrs(6, &[6; 11], &variable, &CAPS), Err(Gp));
-        assert_eq!(state.mtrr_fixed, before);
+        assert!(set(variable).is_err());
         assert_eq!((write_debugctl(3), write_debugctl(4)), (Ok(2), Err(Gp)));
         assert_eq!((CAPS.write_pred_cmd(1), CAPS.write_pred_cmd(2)), (Ok(1), Err(Gp)));
         assert_eq!(CAPS.write_flush_cmd(1), Err(Gp));
