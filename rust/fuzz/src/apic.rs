@@ -164,6 +164,48 @@ fn written(
     }
 }
 
+/// A count takes as long as the divider says.
+fn check_pace(code: u32, clock: Clock) {
+    let mut apic = Apic::new(host_frame(2), 0, true, clock);
+    apic.write(SVR, 0x1ff, 0);
+    apic.write(LVT_TIMER, 0x20, 0);
+    apic.write(DIVIDE, code, 0);
+    apic.write(INITIAL_COUNT, 3, 0);
+    let end = 3 * u64::from(clock.ratio()) * rules::divisor(code);
+    assert_eq!(apic.deadline(), Some(end), "divider {code:#x}");
+}
+
+/// Who takes what is sent to any destination.
+fn check_destinations(apic: &Apic) {
+    let (address, page) = (apic.address(), apic.export(0));
+    let (ldr, dfr) = (page[usize::from(LDR) / 4], page[usize::from(DFR) / 4]);
+    let own = ldr >> 24;
+    let bits = (0..8).map(|bit| 1 << bit);
+    let clusters = bits
+        .clone()
+        .flat_map(|bit| [0xf0 | bit, own & 0xf0 | bit, (own ^ 0x10) & 0xf0 | bit]);
+    let wide = [
+        0,
+        address.id,
+        address.id ^ 1,
+        ldr,
+        ldr ^ 1 << 16,
+        0xff,
+        u32::MAX,
+        own,
+    ];
+    for id in wide.into_iter().chain(bits).chain(clusters) {
+        for logical in [false, true] {
+            let is = apic.present() && rules::named(&address, ldr, dfr, id, logical);
+            assert_eq!(
+                address.accepts(id, logical),
+                is,
+                "{id:#x} {logical} {ldr:#x} {dfr:#x}"
+            );
+        }
+    }
+}
+
 /// Who an IPI is for.
 fn check_ipi(apic: &Apic, ipi: &Ipi) {
     let address = apic.address();
@@ -403,6 +445,7 @@ pub fn run(data: &[u8]) {
     if bytes.u8() & 3 != 0 {
         apic.write(SVR, 0x1ff, 0);
     }
+    check_pace(u32::from(data.len() as u8), clock);
     let mut now = 0u64;
     let mut steps = 0;
     while !bytes.is_empty() && steps < 100 {
@@ -410,6 +453,7 @@ pub fn run(data: &[u8]) {
         let ratio = clock.ratio().into();
         step(&mut apic, &posted, &mut bytes, Time { now, ratio });
         steps += 1;
+        check_destinations(&apic);
         let sets = Sets::of(&apic, now);
         assert!(
             sets.requested.first().is_none_or(|v| v >= 16),

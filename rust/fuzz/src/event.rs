@@ -53,7 +53,38 @@ pub fn run(data: &[u8]) {
             11 | 19..=27 | 36 | 39 | 50 | 53 | 59 | 60 | 65 | 76..=81 | 84 | 85 => {
                 assert_eq!(child(exit), Answer::Undefined, "{exit}");
             }
-            _ => {}
+            _ => assert_eq!(child(exit), answer(exit), "{exit}"),
         }
+    }
+}
+
+/// What comes of the exits that a child can have (SDM vol. 3, appendix C).
+fn answer(exit: u32) -> Answer {
+    use Answer::*;
+    match exit {
+        0 => Exception,
+        1 => Interrupted,
+        2 => TripleFault,
+        3 => Init,
+        // Windows, monitor trap, TPR below threshold, preemption timer.
+        7 | 8 | 37 | 43 | 52 => Look,
+        9 => TaskSwitch,
+        10 => Cpuid,
+        12 => Halt,
+        // INVD, WBINVD.
+        13 | 54 => Nothing,
+        15 => Protection,
+        18 => Hypercall,
+        28 => ControlRegister,
+        30 => Port,
+        31 => ReadMsr,
+        32 => WriteMsr,
+        40 => Pause,
+        44 => ApicAccess,
+        48 => Memory,
+        55 => Xsetbv,
+        56 => ApicWrite,
+        // Those whose controls are off.
+        _ => Unexpected,
     }
 }

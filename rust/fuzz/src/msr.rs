@@ -193,6 +193,15 @@ pub fn run(data: &[u8]) {
         }
         let before = words(&state);
         let old = state.read(stored);
+        // What it holds, with any bit changed.
+        for near in (0..64).map(|bit| old.unwrap_or(0) ^ 1 << bit) {
+            let (mut other, is) = (state, refused(msr, near, &caps));
+            let done = other.write(stored, near, &caps);
+            assert!(
+                is.is_none_or(|is| is == done.is_err()),
+                "{msr:#x}: {near:#x}"
+            );
+        }
         match state.write(stored, value, &caps) {
             Ok(()) => {
                 assert_ne!(
