@@ -14,7 +14,7 @@ use std::vec::Vec;
 
 use super::addr::{Gpa, GpaRange, Page, Size, PAGE_SIZE};
 use super::ept::{Access, EptCaps, MapError};
-use super::frame::{host_words, WORDS};
+use super::frame::{host_words, Frame, WORDS};
 use super::mtrr::{MtrrState, VARIABLE_MAX};
 use super::owner::{Child, Owner, Refused};
 use super::pool::host_pool;
@@ -61,6 +61,8 @@ pub enum Op {
     Destroy(u64),
     /// Child, count.
     Withdraw(u64, u64),
+    /// hvcore's own pool has no more than so many pages, until the next `Sync`.
+    Starve(u64),
     Sync,
 }
 
@@ -77,6 +79,8 @@ pub struct World {
     /// Pages that LPs may still reach as the root.
     stale: Vec<bool>,
     maps: Vec<Maps>,
+    /// What hvcore's own pool lacks for a while.
+    held: Vec<Frame>,
 }
 
 fn child(c: u64) -> Child {
@@ -103,6 +107,7 @@ impl World {
             holders: (0..PAGES).map(holder).collect(),
             stale: vec![false; PAGES as usize],
             maps: vec![Maps::new(); children as usize],
+            held: Vec::new(),
         }
     }
 
@@ -172,7 +177,13 @@ impl World {
             Op::Unmap(c, gpa, count) => self.unmap(c, gpa, count),
             Op::Destroy(c) => self.destroy(c),
             Op::Withdraw(c, count) => self.withdraw(c, count),
+            Op::Starve(left) => {
+                while self.memory.pool.len() > left as usize {
+                    self.held.extend(self.memory.pool.pop());
+                }
+            }
             Op::Sync => {
+                self.held.drain(..).for_each(|frame| self.memory.pool.push(frame));
                 self.saw = self.epoch;
                 self.stale.fill(false);
             }
@@ -436,21 +447,22 @@ pub fn choose_op(below: &mut dyn FnMut(u64) -> u64) -> Op {
     let gpa = [below(WINDOW), below(6), 512 + below(6)][below(3) as usize];
     let count = 1 + [below(40), below(3)][below(2) as usize];
     let large = (gpa & !511, page & !511);
+    // Most of what leaves the root is of the first region: so the other one is often whole.
+    let low = if page >= FIRST + 512 && below(4) != 0 { page - 512 } else { page };
     match below(16) {
-        0..=2 => Op::Deposit(c, page, 1 + below(20).min(FIRST + PLAYED - 1 - page)),
-        3..=5 => Op::Map(
-            c,
-            gpa,
-            page,
-            count.min(WINDOW - gpa).min(FIRST + PLAYED - page),
-            Size::K4,
-            below(3) == 0,
-        ),
-        6 => Op::Map(c, large.0, large.1, 1, Size::M2, below(2) == 0),
+        0..=2 => Op::Deposit(c, low, 1 + below(20).min(FIRST + PLAYED - 1 - low)),
+        3..=5 => {
+            let private = below(3) == 0;
+            let page = if private { low } else { page };
+            let count = count.min(WINDOW - gpa).min(FIRST + PLAYED - page);
+            Op::Map(c, gpa, page, count, Size::K4, private)
+        }
+        6 | 14 => Op::Map(c, large.0, large.1, 1, Size::M2, below(3) == 0),
         7..=9 => Op::Unmap(c, gpa, [count, 512][below(2) as usize].min(WINDOW - gpa)),
         10 => Op::Unmap(c, large.0, 512),
         11 => Op::Withdraw(c, count),
         12 if below(4) == 0 => Op::Destroy(c),
+        13 => Op::Starve(below(2)),
         _ => Op::Sync,
     }
 }

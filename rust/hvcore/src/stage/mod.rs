@@ -148,14 +148,15 @@ impl<'a> Stage<'a> {
         for index in 0..LPS {
             stage.sync(index);
         }
-        if stage.below(4) != 0 {
-            stage.prepare();
+        match stage.below(4) {
+            0 => {}
+            kind => stage.prepare(kind == 3),
         }
         stage
     }
 
     /// A partition with memory and two VPs: what most of the root's calls are about.
-    fn prepare(&mut self) {
+    fn prepare(&mut self, private: bool) {
         let first = PLAYED.start + 64;
         let list = |stage: &mut Self, number, from: u64, arguments| {
             (0..48).for_each(|item| write(PLAYED.start, item, (from + item as u64) * PAGE_SIZE));
@@ -164,10 +165,11 @@ impl<'a> Stage<'a> {
             stage.sync(1);
         };
         let spa = PLAYED.start * PAGE_SIZE;
-        let writable = map_flags::WRITE | map_flags::EXECUTE;
+        let private = [0, map_flags::PRIVATE][usize::from(private)];
+        let flags = map_flags::WRITE | map_flags::EXECUTE | private;
         list(self, Call::PartitionCreate as u64, 0, [0; 5]);
         list(self, Call::Deposit as u64, first, [1, spa, 48, 0, 0]);
-        list(self, Call::GpaMap as u64, first + 48, [1, 0, spa, 16, writable]);
+        list(self, Call::GpaMap as u64, first + 48, [1, 0, spa, 16, flags]);
         for index in 0..2 {
             let page = (first + 64 + index) * PAGE_SIZE;
             list(self, Call::VpCreate as u64, 0, [1, index, page, 0, 0]);
@@ -190,6 +192,7 @@ impl<'a> Stage<'a> {
     fn lp(&mut self, index: usize) -> &mut Lp {
         self.lps[index].as_mut().expect("an LP in the root")
     }
+
     fn sync(&mut self, index: u32) {
         machine::catch_up(index);
         self.stale.retain_mut(|(_, lps)| {

@@ -39,7 +39,7 @@ fn a_dead_hvcore_leaves_the_root_as_it_is() {
 fn the_apics_page_is_only_lent() {
     let mut below = |_| 0;
     let mut stage = Stage::new(&mut below);
-    stage.prepare();
+    stage.prepare(false);
     for (first, pages) in [(0xfee0_0000, 1), (0xfedf_f000, 2), (0xfedf_f000, 3)] {
         let (status, ..) = stage.call(0, Call::GpaUnmap as u64, [1, first, pages, 0, 0]);
         assert_eq!(status, Status::BadArgument, "{pages} pages at {first:#x}");
@@ -62,7 +62,7 @@ fn a_refused_set_of_mtrrs_changes_none() {
     const TYPE: usize = core::mem::offset_of!(Registers, mtrr_def_type) / 8;
     let mut below = |_| 0;
     let mut stage = Stage::new(&mut below);
-    stage.prepare();
+    stage.prepare(false);
     let page = PLAYED.start;
     let arguments = [1, 0, 0, page * PAGE_SIZE, group::MTRR];
     let get = |stage: &mut Stage<'_>| {
@@ -96,7 +96,7 @@ fn a_refused_set_of_mtrrs_changes_none() {
 fn what_is_half_destroyed_is_not_forgotten() {
     let mut below = |_| 0;
     let mut stage = Stage::new(&mut below);
-    stage.prepare();
+    stage.prepare(false);
     // One large page, so often that one call does not unmap them all.
     let (list, flags) = (PLAYED.start * PAGE_SIZE, map_flags::WRITE | map_flags::LARGE);
     (0..80).for_each(|item| write(PLAYED.start, item, 1024 * PAGE_SIZE));
@@ -138,7 +138,7 @@ fn translations_do_not_outlive_the_mode() {
     use hvabi::state::group;
     let mut below = |_| 0;
     let mut stage = Stage::new(&mut below);
-    stage.prepare();
+    stage.prepare(false);
     run(&mut stage, || reason::EXTERNAL_INTERRUPT);
     forgotten();
     let forgets = || {
@@ -164,7 +164,7 @@ fn translations_do_not_outlive_the_mode() {
 fn a_step_into_the_apics_page_leaves_no_translation() {
     let mut below = |_| 0;
     let mut stage = Stage::new(&mut below);
-    stage.prepare();
+    stage.prepare(false);
     let mut entries = 0;
     run(&mut stage, move || {
         entries += 1;
