@@ -10,7 +10,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::oracle::{self, Seen, Touch};
 use super::{Access, Source, Space, Stop, TaskSwitch, instruction, step, switch, translate};
-use crate::hypervisor::{CpuState, Event, EventKind, Gpr, Segment, Table};
+use crate::hypervisor::{CpuState, Event, EventKind, Exception, Gpr, Segment, Table};
 use crate::memory::{self, GuestMemory};
 
 /// RAM begins at 0 and ends here; the rest are devices.
@@ -26,9 +26,24 @@ struct Machine<'a> {
     answers: &'a [u8],
     touches: Vec<Touch>,
     vectors: [u128; 16],
+    /// Where each translation led, and what for.
+    asked: RefCell<Vec<(u64, Access)>>,
+    /// The translation, counted from 0, that ends in a page fault.
+    faults: Option<usize>,
 }
 
-impl Machine<'_> {
+impl<'a> Machine<'a> {
+    fn new(memory: GuestMemory, answers: &'a [u8], faults: Option<usize>) -> Self {
+        Self {
+            memory,
+            answers,
+            touches: Vec::new(),
+            vectors: [0x55; 16],
+            asked: RefCell::default(),
+            faults,
+        }
+    }
+
     fn answer(&mut self, data: &mut [u8]) {
         for byte in data {
             let (first, rest) = self.answers.split_first().unwrap_or((&0, &[]));
@@ -56,6 +71,24 @@ impl Machine<'_> {
 impl Space for Machine<'_> {
     fn memory(&self) -> &GuestMemory {
         &self.memory
+    }
+    fn translate(
+        &self,
+        cpu: &CpuState,
+        linear: u64,
+        access: Access,
+    ) -> std::result::Result<u64, Stop> {
+        let mut asked = self.asked.borrow_mut();
+        let found = match self.faults == Some(asked.len()) {
+            true => Err(Stop::Fault(Exception {
+                vector: 14,
+                error_code: Some(0),
+                parameter: linear,
+            })),
+            false => translate(&self.memory, cpu, linear, access).map_err(Stop::Fault),
+        };
+        asked.push((found.clone().unwrap_or(u64::MAX), access));
+        found
     }
     fn mmio_read(&mut self, gpa: u64, data: &mut [u8]) {
         self.answer(data);
@@ -334,12 +367,7 @@ fn attempt(input: &mut Unstructured, memory: GuestMemory) -> Result<()> {
     };
     let event = event(input)?;
     let answers = input.bytes(input.len())?;
-    let mut machine = Machine {
-        memory,
-        answers,
-        touches: Vec::new(),
-        vectors: [0x55; 16],
-    };
+    let mut machine = Machine::new(memory, answers, None);
     let ram = machine.ram();
     let word = |at: u64, width: usize| {
         let entry = ram.get(at as usize..)?.get(..width)?;
@@ -358,23 +386,56 @@ fn attempt(input: &mut Unstructured, memory: GuestMemory) -> Result<()> {
             "{access:?} at {linear:#x}"
         );
     }
+    let before = cpu;
     if switches {
-        if switch(&mut cpu, &mut machine, switched, event).is_ok() {
+        let done = switch(&mut cpu, &mut machine, switched, event);
+        if done.is_ok() {
             oracle::check_task(&cpu);
+        }
+        let left = machine.ram();
+        let seen = Seen {
+            before: &ram,
+            after: &left,
+            touches: &machine.touches,
+        };
+        oracle::rights::check(&before, &machine.asked.borrow(), &seen, true);
+        if kind & 1 != 0 {
+            let switched = oracle::task::Switched {
+                task: switched,
+                event,
+                ram: &ram,
+                left: &left,
+                done,
+            };
+            switched.check(&before, &cpu);
         }
         return Ok(());
     }
-    let before = cpu;
     let decoded = instruction::decode(&cpu, &machine, &code[..length]);
-    match step(&mut cpu, &mut machine, &code[..length]) {
+    machine.asked.borrow_mut().clear();
+    let done = step(&mut cpu, &mut machine, &code[..length]);
+    let after = machine.ram();
+    let seen = Seen {
+        before: &ram,
+        after: &after,
+        touches: &machine.touches,
+    };
+    oracle::rights::check(&before, &machine.asked.borrow(), &seen, false);
+    match done {
         Ok(()) => {
-            let seen = Seen {
-                before: &ram,
-                after: &machine.ram(),
-                touches: &machine.touches,
-            };
             let decoded = decoded.expect("it was carried out");
             oracle::check(&before, &cpu, &decoded, &seen);
+            let once = !decoded.has_rep_prefix() && !decoded.has_repne_prefix();
+            let translations = machine.asked.borrow().len();
+            for fault in 0..if once { translations } else { 0 } {
+                faulted(
+                    &machine.memory,
+                    (&ram, answers),
+                    before,
+                    &code[..length],
+                    fault,
+                );
+            }
         }
         // Repetitions that were done stay done.
         Err(Stop::Fault(_)) if cpu.get(Gpr::Rcx) != before.get(Gpr::Rcx) => {
@@ -383,6 +444,36 @@ fn attempt(input: &mut Unstructured, memory: GuestMemory) -> Result<()> {
         Err(stop) => assert_eq!(cpu, before, "{stop}: as if it had not begun"),
     }
     Ok(())
+}
+
+/// An instruction that was carried out is stopped by a page fault at any of the pages that it needs:
+/// then nothing of it was.
+fn faulted(
+    memory: &GuestMemory,
+    (ram, answers): (&[u8], &[u8]),
+    before: CpuState,
+    code: &[u8],
+    fault: usize,
+) {
+    memory.write_slice(ram, GuestAddress(0)).expect("it is RAM");
+    let mut machine = Machine::new(memory.clone(), answers, Some(fault));
+    let mut cpu = before;
+    // The bytes of an instruction may be fewer than was asked for.
+    let Err(stop) = step(&mut cpu, &mut machine, code) else {
+        return;
+    };
+    assert_eq!(
+        cpu, before,
+        "{stop} at page {fault}: as if it had not begun"
+    );
+    assert!(
+        machine.touches.iter().all(|touch| !touch.write),
+        "{stop} at page {fault}: {:x?}",
+        machine.touches
+    );
+    if before.cr0 & CpuState::CR0_PG == 0 {
+        assert!(machine.ram() == ram, "{stop} at page {fault}: it wrote");
+    }
 }
 
 #[test]

@@ -2,6 +2,10 @@
 //! What an instruction may do, as iced-x86's tables and the manual say: beside the emulator, for the
 //! fuzzer.
 
+pub mod rights;
+mod string;
+pub mod task;
+
 use std::collections::BTreeMap;
 
 use iced_x86::{
@@ -136,7 +140,10 @@ pub fn check(before: &CpuState, after: &CpuState, instruction: &Instruction, see
     for touch in seen.touches {
         assert!(may(touch.write), "{touch:x?} by {instruction:?}");
     }
-    if !string {
+    rights::check_segments(before, after, instruction);
+    if string {
+        string::check(before, after, instruction, seen);
+    } else {
         check_values(before, after, instruction, seen);
     }
 }
