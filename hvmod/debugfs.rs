@@ -4,55 +4,48 @@
 
 use crate::{
     core_log::{Line, Records},
-    loader::Core,
     lps,
+    sys::{
+        debugfs::{Dir, Show},
+        loaded,
+    },
 };
-use kernel::{
-    debugfs::{Dir, File, Writer},
-    fmt,
-    prelude::*,
-    sync::Arc,
-};
+use kernel::{fmt, prelude::*};
 
-/// The directory.
-#[pin_data]
-pub(crate) struct DebugFs {
-    #[pin]
-    log: File<Log>,
-    #[pin]
-    lps: File<Lps>,
+/// Makes the directory.
+pub(crate) fn new() -> Dir {
+    Dir::new(c"hvmod").with::<Log>().with::<Lps>()
 }
 
-impl DebugFs {
-    /// Makes the directory for `core`.
-    pub(crate) fn new(core: Arc<Core>) -> impl PinInit<Self, Error> {
-        let dir = Dir::new(c"hvmod");
-        try_pin_init!(Self {
-            log <- dir.read_only_file(c"log", Log(core.clone())),
-            lps <- dir.read_only_file(c"lps", Lps(core)),
-        })
-    }
-}
+/// A line for each record of hvcore's log.
+struct Log;
 
-/// `log`: a line for each record of hvcore's log.
-struct Log(Arc<Core>);
+impl Show for Log {
+    const NAME: &'static CStr = c"log";
 
-impl Writer for Log {
-    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for record in Records::new(&self.0, 1) {
+    fn show(f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(core) = loaded::get() else {
+            return Ok(());
+        };
+        for record in Records::new(&core, 1) {
             f.write_fmt(fmt!("{}\n", Line(&record)))?;
         }
         Ok(())
     }
 }
 
-/// `lps`: a paragraph for each LP.
-struct Lps(Arc<Core>);
+/// A paragraph for each LP.
+struct Lps;
 
-impl Writer for Lps {
-    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Show for Lps {
+    const NAME: &'static CStr = c"lps";
+
+    fn show(f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(core) = loaded::get() else {
+            return Ok(());
+        };
         for lp in 0..lps::count() {
-            let (Some(cpu), Some(stats)) = (lps::cpu_of(lp), self.0.lp_stats(lp)) else {
+            let (Some(cpu), Some(stats)) = (lps::cpu_of(lp), core.lp_stats(lp)) else {
                 continue;
             };
             writeln!(

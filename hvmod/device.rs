@@ -43,7 +43,8 @@ impl MiscDevice for Device {
     // A reference, and with the file's reference to the module all that a file needs.
     type Ptr = Arc<Core>;
 
-    fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<Arc<Core>> {
+    fn open(file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<Arc<Core>> {
+        sys::device::keep_module(file)?;
         sys::loaded::get().ok_or(ENODEV)
     }
 

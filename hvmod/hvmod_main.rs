@@ -71,8 +71,7 @@ struct HvMod {
     mshv: Option<Pin<KBox<MiscDeviceRegistration<device::Device>>>>,
     #[pin]
     hvmod: MiscDeviceRegistration<device::Device>,
-    #[pin]
-    debugfs: debugfs::DebugFs,
+    debugfs: sys::debugfs::Dir,
     partitions: mshv::Service,
     watch: watch::Watch,
     launched: launch::Launched,
@@ -84,7 +83,7 @@ impl kernel::InPlaceModule for HvMod {
         try_pin_init!(Self {
             launched: launch::Launched::new()?,
             watch: watch::Watch::new(),
-            debugfs <- debugfs::DebugFs::new(sys::loaded::get().ok_or(ENODEV)?),
+            debugfs: debugfs::new(),
             partitions: mshv::Service::new()?,
             hvmod <- device::register(),
             // Linux 7.2 gives a reference here, 7.3 the value.

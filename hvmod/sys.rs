@@ -6,6 +6,7 @@
 pub(crate) mod anon_file;
 pub(crate) mod block;
 pub(crate) mod cpu;
+pub(crate) mod debugfs;
 pub(crate) mod deposit;
 pub(crate) mod device;
 pub(crate) mod eventfd;

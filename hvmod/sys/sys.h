@@ -61,7 +61,15 @@ int hvmod_notifiers_register(void (*going_down)(void), void (*panicking)(void),
 void hvmod_notifiers_unregister(void);
 
 /* device.c */
+struct file;
 struct miscdevice;
 bool hvmod_misc_exists(struct miscdevice *registered, const char *name);
+bool hvmod_file_keeps_module(struct file *file);
+
+/* debugfs.c */
+struct dentry;
+struct dentry *hvmod_debugfs_dir(const char *name);
+void hvmod_debugfs_file(struct dentry *dir, const char *name, void (*show)(void *file));
+void hvmod_debugfs_remove(struct dentry *dir);
 
 #endif /* HVMOD_SYS_H */

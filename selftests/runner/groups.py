@@ -54,7 +54,8 @@ ABI = [(name, f"./with_hvmod ./{name}")
 
 ALL = [
     Group("root", [("identity", "./identity.sh"), ("load", "./load.sh 20"),
-                   ("hotplug", "./hotplug.sh"), ("speculation", "./speculation.sh")],
+                   ("hotplug", "./hotplug.sh"), ("speculation", "./speculation.sh"),
+                   ("open_files", "./open_files.sh")],
           needs=WITH_HVCTL),
     Group("root-1lp", [("identity", "./identity.sh"), ("load", "./load.sh 3")], cpus=1, needs=WITH_HVCTL),
     Group("refusals", [("second", "./second_load.sh"), ("kvm", "./kvm_holds_vmx.sh")], needs=WITH_HVCTL),
@@ -117,6 +118,6 @@ ALL = [
     Group("haswell", [("identity", "./identity.sh"), ("load", "./load.sh 3"), *ABI],
           model="corei7_haswell_4770", needs=WITH_HVCTL),
     Group("older-kernel", [("identity", "./identity.sh"), ("load", "./load.sh 3"),
-                           ("guest", "./guest.sh short")],
+                           ("open_files", "./open_files.sh"), ("guest", "./guest.sh short")],
           cpus=1, needs=WITH_HVCTL, older_kernel=True),
 ]
