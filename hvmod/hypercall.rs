@@ -95,18 +95,46 @@ fn bytes_of(pages: i64) -> u64 {
     u64::try_from(pages).unwrap_or(0) * PAGE_SIZE as u64
 }
 
+/// A partition in hvcore, which is destroyed when this is dropped, in process context. None of its
+/// VPs may run then.
+pub(crate) struct CorePartition {
+    id: PartitionId,
+    /// Where hvcore says what it gives back: at the end there may be no memory for it, as when a
+    /// program is killed because its cgroup has no more.
+    taken: Page,
+}
+
+impl CorePartition {
+    /// Its number.
+    pub(crate) fn id(&self) -> PartitionId {
+        self.id
+    }
+}
+
+impl Drop for CorePartition {
+    fn drop(&mut self) {
+        partition_destroy(self.id, &self.taken);
+        // No LP uses its memory from here on.
+        sync_all();
+    }
+}
+
 /// Makes a partition.
-pub(crate) fn partition_create() -> Result<PartitionId> {
+pub(crate) fn partition_create() -> Result<CorePartition> {
+    let taken = Page::new()?;
     match call(Call::PartitionCreate, [0; 5]) {
-        (Status::Ok, number) => Ok(PartitionId(number)),
+        (Status::Ok, number) => Ok(CorePartition {
+            id: PartitionId(number),
+            taken,
+        }),
         (status, _) => Err(error(status)),
     }
 }
 
-/// Destroys a partition and takes back what it holds. None of its VPs may run again.
+/// Destroys a partition and takes back what it holds, which hvcore tells in the page `taken`.
 ///
 /// Process context.
-pub(crate) fn partition_destroy(partition: PartitionId) {
+fn partition_destroy(partition: PartitionId, taken: &Page) {
     while let (Status::Ok, 1) = repeat(
         || call(Call::PartitionDestroy, [partition.0, 0, 0, 0, 0]),
         |status| {
@@ -114,16 +142,12 @@ pub(crate) fn partition_destroy(partition: PartitionId) {
             status == Status::Busy
         },
     ) {}
-    let Ok(list) = Page::new() else {
-        pr_err!("no memory to take back that of partition {}\n", partition.0);
-        return;
-    };
-    let arguments = [partition.0, list.spa(), LIST_ITEMS as u64, 0, 0];
-    while let (Status::Ok, taken @ 1..) = repeat(|| call(Call::Withdraw, arguments), |_| false) {
-        for spa in (0..taken as usize).map_while(|index| list.item(index)) {
+    let arguments = [partition.0, taken.spa(), LIST_ITEMS as u64, 0, 0];
+    while let (Status::Ok, count @ 1..) = repeat(|| call(Call::Withdraw, arguments), |_| false) {
+        for spa in (0..count as usize).map_while(|index| taken.item(index)) {
             deposit::take(spa);
         }
-        count_pages(partition.0, -(taken as i64));
+        count_pages(partition.0, -(count as i64));
     }
     deposit::free_taken(sync);
     report();
@@ -133,8 +157,12 @@ pub(crate) fn partition_destroy(partition: PartitionId) {
 ///
 /// Process context.
 pub(crate) fn destroy_all() {
+    let Ok(taken) = Page::new() else {
+        pr_err!("no memory to destroy the partitions with\n");
+        return;
+    };
     for number in 1..=MAX_PARTITIONS as u64 {
-        partition_destroy(PartitionId(number));
+        partition_destroy(PartitionId(number), &taken);
     }
 }
 

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     control,
     hvabi::MAX_VPS,
-    hypercall::{self, PartitionId},
+    hypercall::{self, CorePartition, PartitionId},
     sys::{
         anon_file::{AnonFile, Pending},
         killable::Killable,
@@ -43,10 +43,11 @@ pub(super) struct Setup {
     pub(super) properties: Properties,
 }
 
-/// A child partition.
+/// A child partition. Fields are dropped in this order: first hvcore's part goes, which uses the
+/// others.
 #[pin_data(PinnedDrop)]
 pub(crate) struct Partition {
-    id: PartitionId,
+    core: CorePartition,
     /// The property TIME_FREEZE.
     pub(super) frozen: Atomic<bool>,
     vps: [SetOnce<Arc<Vp>>; MAX_VPS],
@@ -72,34 +73,30 @@ impl Partition {
             private: false,
             properties,
         })?;
-        let id = hypercall::partition_create()?;
-        let made = registry::add(id).and_then(|()| {
-            Arc::pin_init(
-                pin_init!(Self {
-                    id,
-                    frozen: Atomic::new(false),
-                    vps: [const { SetOnce::new() }; MAX_VPS],
-                    setup,
-                    regions <- new_mutex!(Regions::new()),
-                    routes <- new_mutex!(Routes::new()),
-                    irqfds <- new_mutex!(Irqfds::new()),
-                    doorbells <- Doorbells::new(),
-                    installed <- Installed::new(),
-                    interface <- new_mutex!(Interface::new()),
-                }),
-                GFP_KERNEL_ACCOUNT,
-            )
-        });
-        if made.is_err() {
-            registry::remove(id);
-            hypercall::partition_destroy(id);
-        }
-        made
+        let core = hypercall::partition_create()?;
+        let id = core.id();
+        registry::add(id)?;
+        let made = Arc::pin_init(
+            pin_init!(Self {
+                core,
+                frozen: Atomic::new(false),
+                vps: [const { SetOnce::new() }; MAX_VPS],
+                setup,
+                regions <- new_mutex!(Regions::new()),
+                routes <- new_mutex!(Routes::new()),
+                irqfds <- new_mutex!(Irqfds::new()),
+                doorbells <- Doorbells::new(),
+                installed <- Installed::new(),
+                interface <- new_mutex!(Interface::new()),
+            }),
+            GFP_KERNEL_ACCOUNT,
+        );
+        made.inspect_err(|_| registry::remove(id))
     }
 
     /// Its number in hvcore.
     pub(super) fn id(&self) -> PartitionId {
-        self.id
+        self.core.id()
     }
 
     /// A VP of this partition. In any context.
@@ -132,7 +129,7 @@ impl Partition {
         let request = Request::new(&user::read::<UserMemRegion>(arg)?)?;
         if request.is_unmap() {
             let region = self.regions.lock().take(&request)?;
-            region::unmap(self.id, region);
+            region::unmap(self.id(), region);
         } else {
             self.regions.lock().check_free(&request)?;
             if !setup.initialized {
@@ -140,27 +137,24 @@ impl Partition {
             }
             // `setup` is locked, so nobody maps anything else meanwhile, nor starts tracking.
             let tracked = self.regions.lock().is_tracked();
-            let region = region::map(self.id, request, tracked)?;
-            self.regions.lock().add(self.id, region)?;
+            let region = region::map(self.id(), request, tracked)?;
+            self.regions.lock().add(self.id(), region)?;
         }
         let bytes = self.regions.lock().bytes();
-        registry::set_shared_bytes(self.id, bytes);
+        registry::set_shared_bytes(self.id(), bytes);
         Ok(0)
     }
 
     /// Notes that the partition got private memory.
     pub(super) fn add_private_bytes(&self, bytes: u64) {
-        registry::add_private_bytes(self.id, bytes);
+        registry::add_private_bytes(self.id(), bytes);
     }
 }
 
 #[pinned_drop]
 impl PinnedDrop for Partition {
     fn drop(self: Pin<&mut Self>) {
-        hypercall::partition_destroy(self.id);
-        // No LP uses the partition's memory from here on; it is unpinned after this.
-        hypercall::sync_all();
-        registry::remove(self.id);
+        registry::remove(self.id());
     }
 }
 

@@ -68,7 +68,7 @@ ALL = [
     Group("death", [("death", "./death.sh")], needs=(*WITH_HVCTL, "hvmod-debug.ko"), timeout=900),
     Group("launch", [("launch", "./launch.sh")], needs=(*WITH_HVCTL, "hvmod-debug.ko")),
     Group("launch-lost", [("launch", "./launch.sh lost")], needs=(*WITH_HVCTL, "hvmod-debug.ko")),
-    Group("rounds", [("rounds", "./rounds.sh")], needs=WITH_HVCTL),
+    Group("rounds", [("rounds", "./rounds.sh"), ("oom", "./oom.sh")], needs=WITH_HVCTL),
     Group("child-attacks", [("child_attacks", "./child_attacks.sh")], needs=WITH_HVCTL, timeout=600),
     Group("ioctl-fuzz", [("ioctl_fuzz", "./ioctl_fuzz.sh")], needs=WITH_HVCTL, timeout=600),
     Group("root-attacks", [("root_attacks", "./root_attacks.sh")], needs=WITH_HVCTL, timeout=600),

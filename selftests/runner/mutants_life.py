@@ -40,14 +40,14 @@ def of_death(name, file, old, new, part, result):
 
 ALL = [
     # Partitions come and go.
-    Mutant("partition-not-destroyed", "hvmod/mshv/partition.rs",
-           "        hypercall::partition_destroy(self.id);\n        // No LP uses",
-           "        // No LP uses", ROUNDS,
+    Mutant("partition-not-destroyed", "hvmod/hypercall.rs",
+           "        partition_destroy(self.id, &self.taken);\n        // No LP uses",
+           "        let _ = &self.taken;\n        // No LP uses", ROUNDS,
            ("before: nothing is held", "rounds: nothing is held", "kills: nothing is held", "rmmod",
             "the kernel complained of nothing")),
     Mutant("partition-not-forgotten", "hvmod/mshv/partition.rs",
-           "        hypercall::sync_all();\n        registry::remove(self.id);",
-           "        hypercall::sync_all();", ROUNDS, ("rounds: nothing is held", "kills: nothing is held")),
+           "        registry::remove(self.id());\n    }", "        let _ = self.id();\n    }", ROUNDS,
+           ("rounds: nothing is held", "kills: nothing is held")),
     Mutant("memory-not-unpinned", "hvmod/sys/pin.rs",
            "            unsafe { hvmod_unpin(now.as_mut_ptr(), now.len() as c_ulong, self.written) };",
            "", ROUNDS, ("memory came back",)),
