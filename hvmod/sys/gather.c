@@ -153,6 +153,18 @@ static int on_nmi(unsigned int type, struct pt_regs *regs)
 	return NMI_HANDLED;
 }
 
+/*
+ * With this duration Linux, which notes handlers that take longer than ever, says
+ * nothing of this one, in which an LP is launched once: the first one in a large
+ * or slow machine takes milliseconds.
+ */
+static struct nmiaction action = {
+	.list = LIST_HEAD_INIT(action.list),
+	.handler = on_nmi,
+	.max_duration = U64_MAX,
+	.name = "hvmod",
+};
+
 /* Whether an LP left hvcore because that is dead. */
 bool hvmod_gather_began(void)
 {
@@ -167,10 +179,10 @@ int hvmod_gather_start(void)
 	gathering = false;
 	atomic_set(&scrubbing, 0);
 	scrubbed = false;
-	return register_nmi_handler(NMI_LOCAL, on_nmi, 0, "hvmod");
+	return __register_nmi_handler(NMI_LOCAL, &action);
 }
 
 void hvmod_gather_stop(void)
 {
-	unregister_nmi_handler(NMI_LOCAL, "hvmod");
+	unregister_nmi_handler(NMI_LOCAL, action.name);
 }

@@ -88,7 +88,7 @@ log_says() {
 	log_since_mark | grep -q -e "$1"
 }
 
-complaints='WARNING:|BUG:|Oops|Call Trace|[Ll]ockup|unchecked MSR|stalled|stall on CPU|general protection|hung task|Internal error|page allocation failure|refcount_t|list_(add|del) corruption|bad page|possible (circular|recursive) locking|suspicious RCU|inconsistent lock|invalid wait context|Uhhuh|Dazed|Out of memory|hvcore died|hvmod: .*(lost|did not leave|could not leave|does not come back|cannot join)'
+complaints='WARNING:|NMI handler .*hvmod|BUG:|Oops|Call Trace|[Ll]ockup|unchecked MSR|stalled|stall on CPU|general protection|hung task|Internal error|page allocation failure|refcount_t|list_(add|del) corruption|bad page|possible (circular|recursive) locking|suspicious RCU|inconsistent lock|invalid wait context|Uhhuh|Dazed|Out of memory|hvcore died|hvmod: .*(lost|did not leave|could not leave|does not come back|cannot join)'
 
 # log_clean NAME: the kernel complained of nothing since the mark.
 log_clean() {
