@@ -69,8 +69,11 @@ void hvmod_run_end(void)
 /* Makes @cpu take an interrupt. */
 void hvmod_kick_cpu(u32 cpu)
 {
+	/* While this one is not preempted the other does not go offline. */
+	preempt_disable();
 	if (cpu < nr_cpu_ids && cpu_online(cpu))
 		arch_smp_send_reschedule(cpu);
+	preempt_enable();
 }
 
 u64 hvmod_tsc(void)
