@@ -257,7 +257,11 @@ pub(crate) fn gpa_unmap(partition: PartitionId, gpa: u64, pages: u64) {
 }
 
 /// Lets every LP pass through hvcore: after that none uses stale translations. Process context.
+///
+/// One that is on its way on- or offline gets no IPI, and hvcore waits for it all the same: so this
+/// waits until it has arrived.
 pub(crate) fn sync_all() {
+    let _lock = cpu::HotplugLock::new();
     cpu::run_on_all(|| {
         call(Call::Sync, [0; 5]);
     });

@@ -37,6 +37,9 @@
 //! 7. `Partition::regions`, `Partition::doorbells`, `Partition::installed`.
 //! 8. [`registry`]'s.
 //!
+//! Linux's lock of CPU hotplug comes behind the first seven
+//! ([`sync_all`](crate::hypercall::sync_all)): what is told of CPUs that come and go takes none of them.
+//!
 //! The lock of an eventfd's wait queue is held where an irqfd asserts an interrupt, with interrupts
 //! off: [`interrupt`] takes none of the locks above.
 //!

@@ -284,13 +284,22 @@ static const struct file_operations operations = {
 
 static int __init attack_init(void)
 {
+	int error = slow_hotplug();
+
+	if (error)
+		return error;
+	error = -ENOMEM;
 	own = alloc_pages(GFP_KERNEL | __GFP_ZERO, OWN_ORDER);
 	if (!own)
-		return -ENOMEM;
+		goto no_pages;
 	file = debugfs_create_file("hvattack", 0600, NULL, NULL, &operations);
-	if (IS_ERR(file))
-		__free_pages(own, OWN_ORDER);
-	return PTR_ERR_OR_ZERO(file);
+	error = PTR_ERR_OR_ZERO(file);
+	if (!error)
+		return 0;
+	__free_pages(own, OWN_ORDER);
+no_pages:
+	slow_hotplug_exit();
+	return error;
 }
 
 static void __exit attack_exit(void)
@@ -301,6 +310,7 @@ static void __exit attack_exit(void)
 	seq_buf_init(&out, result, sizeof(result) - 1);
 	calm(&out);
 	fuzz_exit();
+	slow_hotplug_exit();
 	__free_pages(own, OWN_ORDER);
 }
 

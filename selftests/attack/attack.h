@@ -40,6 +40,10 @@ fault:
 /* instruction.c: the exception that @name gets here, -1 if it is not known. */
 int run_instruction(const char *name, u64 a, u64 b, u64 *result);
 
+/* hotplug.c: does nothing but with the module's parameter slow_ms. */
+int slow_hotplug(void);
+void slow_hotplug_exit(void);
+
 /* ipi.c */
 void real_mode(int cpu, struct seq_buf *out);
 void storm(int cpu, unsigned long pause, struct seq_buf *out);

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # CPUs go offline and online beneath hvmod, and hvmod leaves afterwards.
 . ./tap.sh
+. ./payload.sh
 
 [ "$(nproc)" -gt 1 ] || skip_all "it takes two CPUs"
 cpu1=/sys/devices/system/cpu/cpu1/online
@@ -20,7 +21,36 @@ while [ $round -le $rounds ]; do
 	round=$((round + 1))
 done
 check "work on every LP" ./work
-check "rmmod" unload_hvmod
+
+# From here on CPU 1 comes and goes all the time: while partitions do, and with a driver for whose
+# sake hvmod hears late of it, and while hvmod does.
+toggle() {
+	until [ -e /tmp/end ]; do
+		echo 0 >$cpu1
+		echo 1 >$cpu1
+	done
+}
+
+come_and_go() {
+	times=0
+	while [ $times -lt 10 ]; do
+		insmod ./hvmod.ko && rmmod hvmod || return
+		times=$((times + 1))
+	done
+}
+
+rm -f /tmp/end
+toggle &
+check "a driver that takes its time" insmod ./hvattack.ko slow_ms=300
+if [ -n "$CHILDREN" ]; then
+	check "partitions come and go meanwhile" ./churn 3
+	check "nothing is held" nothing_held
+fi
+rmmod hvattack
+check "rmmod meanwhile" rmmod hvmod
+check "hvmod comes and goes meanwhile" come_and_go
+touch /tmp/end
+wait
 check "every LP is outside" ./identity outside
 
 # An LP that is offline while hvmod goes.
