@@ -86,11 +86,9 @@ impl Drop for Launched {
         let Some(core) = loaded::get() else {
             return;
         };
-        let woken = wake_offline();
-        let left = {
-            let _lock = HotplugLock::new();
-            (0..lps::count()).filter(|&lp| !leave(&core, lp)).count()
-        };
+        let (woken, lock) = wake_all();
+        let left = (0..lps::count()).filter(|&lp| !leave(&core, lp)).count();
+        drop(lock);
         for cpu in woken {
             if let Err(error) = cpu::take_offline(cpu) {
                 pr_warn!("CPU {cpu} was offline and is now online: {error:?}\n");
@@ -238,24 +236,47 @@ fn leave(core: &Core, lp: u32) -> bool {
     left
 }
 
-/// Brings launched LPs online that are offline, since only there they can leave.
-fn wake_offline() -> KVec<u32> {
+/// How often LPs are brought online, should somebody take them offline meanwhile.
+const WAKE_ATTEMPTS: usize = 20;
+
+/// Has all launched LPs online, since only there they can leave, and stay so while the lock is held:
+/// those that were not, and the lock.
+fn wake_all() -> (KVec<u32>, HotplugLock) {
     let mut woken = KVec::new();
-    for cpu in (0..lps::count()).filter_map(lps::cpu_of) {
-        if cpu::is_online(cpu) {
-            continue;
+    for _ in 0..WAKE_ATTEMPTS {
+        let all = wake_offline(&mut woken);
+        let lock = HotplugLock::new();
+        if !all || offline().next().is_none() {
+            return (woken, lock);
         }
+    }
+    (woken, HotplugLock::new())
+}
+
+/// CPUs of launched LPs that are offline.
+fn offline() -> impl Iterator<Item = u32> {
+    (0..lps::count())
+        .filter_map(lps::cpu_of)
+        .filter(|&cpu| !cpu::is_online(cpu))
+}
+
+/// Brings launched LPs online that are offline. Whether all came.
+fn wake_offline(woken: &mut KVec<u32>) -> bool {
+    let mut all = true;
+    for cpu in offline() {
         // If hvcore is dead the first INIT only takes the LP out of it, and the next one is heard.
         let online = cpu::bring_online(cpu);
         match online.or_else(|_| cpu::bring_online(cpu)) {
+            Ok(()) if woken.contains(&cpu) => {}
             // Without memory for the note it stays online: no harm.
             Ok(()) => drop(woken.push(cpu, GFP_KERNEL)),
             Err(error) => {
+                all = false;
                 pr_crit!("CPU {cpu} is offline in hvcore and does not come back: {error:?}\n")
             }
         }
     }
-    woken
+    all
 }
 
 /// Says what hvcore had against it, if it was hvcore.
@@ -335,8 +356,7 @@ impl Events for Launched {
             return;
         };
         hypercall::destroy_all();
-        wake_offline();
-        let _lock = HotplugLock::new();
+        let (_, _lock) = wake_all();
         for lp in 0..lps::count() {
             if lps::cpu_of(lp).is_some_and(cpu::is_online) {
                 leave(&core, lp);
