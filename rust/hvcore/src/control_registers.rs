@@ -48,9 +48,12 @@ impl Rules {
         let qualification = vmcs::EXIT_QUALIFICATION.read();
         let register = (qualification >> 8 & 0xf) as usize;
         let value = if register == RSP { vmcs::GUEST_RSP.read() } else { gpr[register] };
+        let mode = self.mode();
+        let wide = mode.cs_l && mode.efer & efer::LMA != 0;
+        let value = if wide { value } else { value & 0xffff_ffff };
         match (qualification >> 4 & 3, qualification & 0xf) {
-            (MOV_TO, 0) => Some(self.policy.write_cr0(value, &self.mode())),
-            (MOV_TO, 4) => Some(self.policy.write_cr4(value, &self.mode())),
+            (MOV_TO, 0) => Some(self.policy.write_cr0(value, &mode)),
+            (MOV_TO, 4) => Some(self.policy.write_cr4(value, &mode)),
             _ => None,
         }
     }

@@ -182,6 +182,28 @@ fn a_step_into_the_apics_page_leaves_no_translation() {
     stage.end();
 }
 
+/// Outside of 64-bit code a move to a control register takes the lower half of the other.
+#[test]
+fn the_upper_half_is_not_moved() {
+    let mut below = |_| 0;
+    let mut stage = Stage::new(&mut below);
+    stage.prepare(false);
+    let mut entries = 0;
+    run(&mut stage, move || {
+        entries += 1;
+        if entries == 1 {
+            // MOV of ESP to CR0, with CD off and PE on, from real mode.
+            vmcs::GUEST_RSP.write(0x1234_5678_0000_0011);
+            vmcs::EXIT_QUALIFICATION.write(4 << 8);
+            return reason::CR_ACCESS;
+        }
+        assert_eq!(vmcs::ENTRY_INFO.read() >> 31, 0, "an exception");
+        assert_eq!(vmcs::GUEST_CR0.read() & 1, 1, "protected mode");
+        reason::EXTERNAL_INTERRUPT
+    });
+    stage.end();
+}
+
 #[test]
 fn random_hypercalls() {
     for seed in 0..100 {
