@@ -2,8 +2,8 @@
 
 //! Memory of the root that hvcore reads and writes: list pages, run pages, descriptor tables.
 //!
-//! The root can change such memory at any time, so each value is read once, by a volatile access,
-//! and there are no references to it.
+//! The root can change such memory at any time, so each value is read once, into a copy that alone is
+//! looked at, and there are no references to it.
 
 use crate::mem::frame::direct;
 
