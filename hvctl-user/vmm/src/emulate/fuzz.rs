@@ -3,6 +3,8 @@
 //! any registers, page tables and descriptors. `hvctl-user/fuzz` has libFuzzer make inputs by the
 //! coverage that they reach; those that are kept are a unit test.
 
+mod near;
+
 use std::cell::RefCell;
 
 use arbitrary::{Result, Unstructured};
@@ -408,6 +410,8 @@ fn attempt(input: &mut Unstructured, memory: GuestMemory) -> Result<()> {
                 done,
             };
             switched.check(&before, &cpu);
+            let choice = usize::from(kind >> 1) + usize::from(bytes[0]);
+            near::tasks(&mut machine, &ram, &before, switched, choice);
         }
         return Ok(());
     }
@@ -427,6 +431,9 @@ fn attempt(input: &mut Unstructured, memory: GuestMemory) -> Result<()> {
             oracle::check(&before, &cpu, &decoded, &seen);
             let once = !decoded.has_rep_prefix() && !decoded.has_repne_prefix();
             let translations = machine.asked.borrow().len();
+            let short = &code[..decoded.len().min(length)];
+            near::segments(&machine.memory, (&ram, answers), &before, short);
+            near::repeated(&machine.memory, (&ram, answers), &before, short);
             for fault in 0..if once { translations } else { 0 } {
                 faulted(
                     &machine.memory,

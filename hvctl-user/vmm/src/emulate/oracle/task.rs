@@ -96,6 +96,7 @@ impl Descriptor {
 }
 
 /// A switch, with memory before and after it.
+#[derive(Clone)]
 pub struct Switched<'a> {
     pub task: TaskSwitch,
     pub event: Option<Event>,
@@ -159,9 +160,11 @@ impl Switched<'_> {
             (None, Ok(())) => {}
         }
         assert_eq!(after.rip, at(slots.ip, slots.size));
+        // As processors do, which the manual leaves undefined.
+        let upper = [0xffff_0000, 0][usize::from(slots.size == 4)];
         for (i, gpr) in Gpr::ALL.into_iter().enumerate().take(8) {
             let value = at(slots.general + (i * slots.size) as u64, slots.size);
-            let value = [value, value | 0xffff_0000][usize::from(slots.size == 2)];
+            let value = value | upper;
             if gpr != Gpr::Rsp || !pushes {
                 assert_eq!(after.get(gpr), value, "{gpr:?}");
             }
@@ -183,7 +186,7 @@ impl Switched<'_> {
             }
         }
         if pushes && flags & VM == 0 {
-            let old = at(slots.general + 4 * slots.size as u64, slots.size);
+            let old = at(slots.general + 4 * slots.size as u64, slots.size) | upper;
             let mask = [0xffff, 0xffff_ffff][usize::from(after.ss.is_big())];
             let pointer = old.wrapping_sub(slots.size as u64) & mask;
             assert_eq!(
