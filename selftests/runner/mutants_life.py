@@ -26,7 +26,7 @@ PROGRAMS = mutants.PROGRAMS | {
     LAUNCH: Program("./launch.sh", COMMON, debug=True, cpu_time=60),
     LOST: Program("./launch.sh lost", (*COMMON, "insmod_once"), debug=True),
     DEATH: Program("./death.sh", (*COMMON, "hvattack.ko", "wait.elf", "nowhere.elf", "abi_private",
-                                  "ioctl_fuzz"), debug=True, cpu_time=240),
+                                  "ioctl_fuzz"), debug=True, cpu_time=480),
 }
 
 # A part of death.sh: what hvcore is told to die of, and where.
