@@ -247,8 +247,10 @@ pub(crate) fn give_private(
 pub(crate) fn gpa_unmap(partition: PartitionId, gpa: u64, pages: u64) {
     let mut done = 0;
     while done < pages {
-        let count = (pages - done).min(UNMAP_PAGES);
-        let arguments = [partition.0, gpa + done * PAGE_SIZE as u64, count, 0, 0];
+        // A call ends where a large page can: to unmap a part of one takes memory.
+        let first = gpa / PAGE_SIZE as u64 + done;
+        let count = (pages - done).min(UNMAP_PAGES - first % LARGE_PAGES as u64);
+        let arguments = [partition.0, first * PAGE_SIZE as u64, count, 0, 0];
         if repeat(|| call(Call::GpaUnmap, arguments), |_| false).0 != Status::Ok {
             break;
         }

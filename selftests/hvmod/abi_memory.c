@@ -214,6 +214,37 @@ static void many_regions(void)
 	munmap(memory, 256 * PAGE);
 }
 
+/*
+ * A region of large pages, at no multiple of their size, that takes more than one hypercall to unmap:
+ * it goes completely, however many pages the partition has left for tables.
+ */
+static void large_pages(void)
+{
+	const uint64_t large = 2 << 20, gpa = 1 << 30, head = 1 << 20, size = 20 << 20;
+	struct partition p;
+	char *page = some_memory(PAGE), *memory, *start;
+	int tables, failed = 0;
+
+	memory = mmap(NULL, size + large, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (memory == MAP_FAILED)
+		tap_bail_out("no memory");
+	start = memory + (-(uintptr_t)memory & (large - 1));
+	tap(!madvise(start, size, MADV_HUGEPAGE), "memory in large pages");
+	partition_open(&p);
+	/* Each small region takes a table, and a deposit is 64 pages. */
+	for (tables = 0; tables < 72 && !failed; tables++) {
+		failed = map(&p, 2 * gpa + tables * large, page, PAGE, WRITABLE) ||
+			 map(&p, gpa + head, start + head, size - head, WRITABLE) ||
+			 map(&p, gpa + head, start + head, size - head, UNMAP);
+	}
+	tap_equal("it is mapped and unmapped each time", failed, 0);
+	if (failed)
+		tap_note("not the %dth time: %s", tables, strerror(errno));
+	partition_close(&p);
+	munmap(memory, size + large);
+	munmap(page, PAGE);
+}
+
 /* A write that somebody waits for is an event, and no intercept. */
 static void doorbells(void)
 {
@@ -248,5 +279,6 @@ int main(void)
 	regions();
 	translation();
 	many_regions();
+	large_pages();
 	return tap_finish();
 }
