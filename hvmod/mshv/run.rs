@@ -86,7 +86,11 @@ fn run<'a>(partition: &Partition, vp: &'a Vp) -> Result<MutexGuard<'a, State>> {
             continue;
         };
         if status == Status::NeedSync {
-            // Memory became private, and not every LP has forgotten it yet.
+            // Memory became private, and not every LP has forgotten it yet. Nor has the VP what it
+            // was to forget: it was not entered.
+            if state.run.orders & orders::FLUSH != 0 {
+                vp.request_flush();
+            }
             hypercall::sync_all();
             continue;
         }
