@@ -182,6 +182,10 @@ impl AnonFile for PartitionFile {
             _ => Err(ENOTTY),
         }
     }
+
+    fn partition(&self) -> u64 {
+        self.0.id().number()
+    }
 }
 
 impl Drop for PartitionFile {

@@ -357,6 +357,10 @@ impl AnonFile for VpFile {
         }
     }
 
+    fn partition(&self) -> u64 {
+        self.vp.partition.number()
+    }
+
     fn page(&self, offset: u64) -> Result<NonNull<u8>> {
         match offset {
             mmap_offset::INTERCEPT_MESSAGE => {

@@ -9,6 +9,7 @@
 #include <linux/fs.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/seq_file.h>
 #include <linux/slab.h>
 
 #include "mshv.h"
@@ -63,12 +64,21 @@ static int anon_mmap(struct file *file, struct vm_area_struct *vma)
 	return 0;
 }
 
+/* In /proc/PID/fdinfo: whose file it is, for who looks for a partition's holder. */
+static void anon_show_fdinfo(struct seq_file *info, struct file *file)
+{
+	struct anon *anon = file->private_data;
+
+	seq_printf(info, "partition:\t%llu\n", anon->ops->partition(anon->data));
+}
+
 static const struct file_operations anon_fops = {
 	.owner = THIS_MODULE,
 	.unlocked_ioctl = anon_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
 	.release = anon_release,
 	.mmap = anon_mmap,
+	.show_fdinfo = anon_show_fdinfo,
 	.llseek = noop_llseek,
 };
 

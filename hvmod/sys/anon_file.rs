@@ -16,6 +16,7 @@ struct Ops {
     ioctl: extern "C" fn(*mut c_void, c_uint, c_ulong) -> c_long,
     release: extern "C" fn(*mut c_void),
     page: extern "C" fn(*mut c_void, c_ulong) -> *mut c_void,
+    partition: extern "C" fn(*mut c_void) -> u64,
 }
 
 /// `struct file`.
@@ -39,6 +40,9 @@ pub(crate) trait AnonFile: Send + Sync + Sized + 'static {
     /// An ioctl. Calls may run at the same time.
     fn ioctl(&self, cmd: u32, arg: usize) -> Result<isize>;
 
+    /// Number of the partition that it is of.
+    fn partition(&self) -> u64;
+
     /// The page to map at offset `offset`, in pages: its kernel address. It must stay allocated
     /// for as long as `self` lives.
     fn page(&self, _offset: u64) -> Result<NonNull<u8>> {
@@ -54,6 +58,7 @@ impl<T: AnonFile> Table<T> {
         ioctl: Self::ioctl,
         release: Self::release,
         page: Self::page,
+        partition: Self::partition,
     };
 
     extern "C" fn ioctl(data: *mut c_void, cmd: c_uint, arg: c_ulong) -> c_long {
@@ -75,6 +80,11 @@ impl<T: AnonFile> Table<T> {
             Ok(address) => address.as_ptr().cast(),
             Err(error) => error.to_ptr(),
         }
+    }
+
+    extern "C" fn partition(data: *mut c_void) -> u64 {
+        // SAFETY: As in `ioctl`.
+        unsafe { &*data.cast::<T>() }.partition()
     }
 }
 

@@ -18,6 +18,8 @@ struct hvmod_anon_ops {
 	void (*release)(void *data);
 	/* Kernel address of the page at @pgoff, or an ERR_PTR. */
 	void *(*page)(void *data, unsigned long pgoff);
+	/* Number of the partition. */
+	u64 (*partition)(void *data);
 };
 
 struct file *hvmod_anon_new(const struct hvmod_anon_ops *ops, void *data);

@@ -40,9 +40,21 @@ here)
 		grep -q $state /sys/power/state || continue
 		refused "suspend without partitions: $state is refused" 1 "not permitted" sh -c "echo $state >/sys/power/state"
 	done
+	if [ -n "$CHILDREN" ]; then
+		heir=$(./inherit)
+		refused "rmmod is refused while a partition was inherited" 1 "busy\|unavailable" rmmod hvmod
+		check "hvctl info says by whom" sh -c "./hvctl info |
+			grep -q 'made by inherit, which is gone, held by inherit (process $heir)'"
+		kill -KILL "$heir"
+		tries=0
+		while ./hvctl info | grep -q inherit && [ $tries -lt 20 ]; do
+			usleep 100000
+			tries=$((tries + 1))
+		done
+	fi
 	start_child
 	refused "rmmod is refused while a partition lives" 1 "busy\|unavailable" rmmod hvmod
-	check "hvctl info says who has it" sh -c "./hvctl info | grep -q 'hvctl (process $child)'"
+	check "hvctl info says who has it" sh -c "./hvctl info | grep -q ': hvctl (process $child)'"
 	for state in freeze mem disk; do
 		grep -q $state /sys/power/state || { skip "suspend: $state" "this kernel has it not here"; continue; }
 		refused "suspend: $state is refused" 1 "not permitted" sh -c "echo $state >/sys/power/state"

@@ -19,7 +19,7 @@ COMMON = ("payload.sh", "work", "exit.elf", "spin.elf")
 PROGRAMS = mutants.PROGRAMS | {
     ROUNDS: Program("./rounds.sh", COMMON),
     FUZZ: Program("./ioctl_fuzz.sh", (*COMMON, "ioctl_fuzz"), cpu_time=240),
-    HERE: Program("./life.sh here", COMMON),
+    HERE: Program("./life.sh here", (*COMMON, "inherit")),
     KEXEC: Program("./life.sh kexec", (*COMMON, "kexec"), options=("--reboots",)),
     CRASH: Program("./life.sh crash", (*COMMON, "kexec"), 1024,
                    options=("--reboots", "--append", "crashkernel=384M"), cpu_time=240),

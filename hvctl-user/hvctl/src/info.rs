@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `hvctl info`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Write as _};
 
@@ -12,6 +13,7 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use serde::Serialize;
 
+use crate::holders::{self, Holder};
 use crate::{args, status};
 
 /// What to say when hvcore is no more.
@@ -172,6 +174,9 @@ struct Partition {
     id: u64,
     owner: i32,
     name: String,
+    /// Who has it, if its owner is not to be seen.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    holders: Vec<Holder>,
     vps: u32,
     virtual_processors: Vec<Vp>,
     shared_bytes: u64,
@@ -183,7 +188,15 @@ struct Partition {
 impl fmt::Display for Partition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let owner = match self.owner {
-            0 => "an owner not visible here".into(),
+            0 if self.holders.is_empty() => "an owner not visible here".into(),
+            0 => {
+                let holders: Vec<_> = self.holders.iter().map(Holder::to_string).collect();
+                format!(
+                    "made by {}, which is gone, held by {}",
+                    self.name,
+                    holders.join(", ")
+                )
+            }
             owner => format!("{} (process {owner})", self.name),
         };
         writeln!(
@@ -276,7 +289,13 @@ fn report(
     lps: &[LpInfo],
     partitions: &[(PartitionInfo, Vec<VpInfo>)],
     ask: impl Fn(u32) -> Answer,
+    look: impl FnOnce() -> BTreeMap<u64, Vec<Holder>>,
 ) -> Report {
+    let mut holders = if partitions.iter().any(|(partition, _)| partition.owner == 0) {
+        look()
+    } else {
+        BTreeMap::new()
+    };
     let root_exits = exits(lps.iter().map(|lp| &lp.root_exits));
     let child_exits = exits(lps.iter().map(|lp| &lp.child_exits));
     let lps: Vec<_> = lps
@@ -323,6 +342,10 @@ fn report(
                 id: partition.id,
                 owner: partition.owner,
                 name: partition.name(),
+                holders: match partition.owner {
+                    0 => holders.remove(&partition.id).unwrap_or_default(),
+                    _ => Vec::new(),
+                },
                 vps: partition.vps,
                 virtual_processors: vps
                     .iter()
@@ -439,6 +462,7 @@ pub fn main(args: &args::Info) -> Result<u8> {
         &client.lps().context("hvmod's logical processors")?,
         &partitions(&client).context("hvmod's partitions")?,
         ask,
+        holders::all,
     );
     let text = if args.json {
         serde_json::to_string_pretty(&report)? + "\n"
@@ -482,7 +506,7 @@ mod tests {
 
     #[test]
     fn counters_are_summed_named_and_sorted() {
-        let report = report(&info(), &[lp(0), lp(1)], &[], Answer::Root);
+        let report = report(&info(), &[lp(0), lp(1)], &[], Answer::Root, BTreeMap::new);
         assert!(report.agreed);
         let text = report.to_string();
         assert!(text.contains("50.000 MHz"), "{text}");
@@ -494,9 +518,9 @@ mod tests {
     #[test]
     fn a_dead_hvcore_is_told_first() {
         let dead = Info { dead: 1, ..info() };
-        let text = report(&dead, &[lp(0), lp(1)], &[], Answer::Root).to_string();
+        let text = report(&dead, &[lp(0), lp(1)], &[], Answer::Root, BTreeMap::new).to_string();
         assert!(text.contains("hvcore died"), "{text}");
-        let text = report(&info(), &[lp(0), lp(1)], &[], Answer::Root).to_string();
+        let text = report(&info(), &[lp(0), lp(1)], &[], Answer::Root, BTreeMap::new).to_string();
         assert!(!text.contains("died"), "{text}");
     }
 
@@ -508,7 +532,7 @@ mod tests {
                 measures_lacking,
                 ..info()
             };
-            let text = report(&info, &[lp(0), lp(1)], &[], Answer::Root).to_string();
+            let text = report(&info, &[lp(0), lp(1)], &[], Answer::Root, BTreeMap::new).to_string();
             let line = text.lines().find(|line| line.starts_with("speculation: "));
             line.unwrap().to_owned()
         };
@@ -523,10 +547,10 @@ mod tests {
     #[test]
     fn disagreement_is_seen() {
         let lps = [lp(0), lp(1)];
-        assert!(!report(&info(), &lps, &[], |_| Answer::Outside).agreed);
-        assert!(!report(&info(), &lps, &[], |_| Answer::Root(0)).agreed);
+        assert!(!report(&info(), &lps, &[], |_| Answer::Outside, BTreeMap::new).agreed);
+        assert!(!report(&info(), &lps, &[], |_| Answer::Root(0), BTreeMap::new).agreed);
         assert!(
-            !report(&info(), &lps[..1], &[], Answer::Root).agreed,
+            !report(&info(), &lps[..1], &[], Answer::Root, BTreeMap::new).agreed,
             "an LP is missing"
         );
         let half = |cpu| {
@@ -536,7 +560,7 @@ mod tests {
                 Answer::Offline
             }
         };
-        assert!(report(&info(), &lps, &[], half).agreed);
+        assert!(report(&info(), &lps, &[], half, BTreeMap::new).agreed);
     }
 
     #[test]
@@ -565,7 +589,27 @@ mod tests {
             vp(1, vp_state::HALTED),
             vp(5, vp_state::WAITS_FOR_SIPI),
         ];
-        let report = report(&info(), &[lp(0), lp(1)], &[(partition, vps)], Answer::Root);
+        let hold = || {
+            let holder = Holder {
+                process: 77,
+                name: "cat".into(),
+            };
+            BTreeMap::from([(3, vec![holder])])
+        };
+        let gone = PartitionInfo {
+            owner: 0,
+            ..partition
+        };
+        let left = report(&info(), &[lp(0)], &[(gone, vec![])], Answer::Root, hold).to_string();
+        let held = "partition 3: made by hvctl, which is gone, held by cat (process 77), 3 VPs";
+        assert!(left.contains(held), "{left}");
+        let report = report(
+            &info(),
+            &[lp(0), lp(1)],
+            &[(partition, vps)],
+            Answer::Root,
+            hold,
+        );
         let text = report.to_string();
         for line in [
             "partition 3: hvctl (process 42), 3 VPs",

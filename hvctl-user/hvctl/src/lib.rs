@@ -6,6 +6,7 @@ pub mod balloon;
 pub mod check;
 pub mod control;
 pub mod devices;
+pub mod holders;
 pub mod info;
 pub mod log;
 pub mod run;
