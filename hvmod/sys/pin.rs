@@ -4,7 +4,7 @@
 
 use core::{ops::Range, ptr::NonNull};
 use kernel::{
-    error::from_err_ptr,
+    error::{from_err_ptr, to_result},
     ffi::{c_int, c_long, c_ulong, c_void},
     prelude::*,
     sync::atomic::{Atomic, Full, Relaxed},
@@ -142,8 +142,11 @@ impl PinnedPages {
             let room = self.pages.get_mut(at..at + batch).ok_or(EINVAL)?;
             // SAFETY: `room` has `batch` items.
             let pinned = unsafe { hvmod_pin(from, batch as c_ulong, room.as_mut_ptr()) };
-            // INVARIANT: As many of the items are pages now, pinned for us.
-            let count = usize::try_from(pinned).map_err(|_| Error::from_errno(pinned as c_int))?;
+            let count = usize::try_from(pinned).unwrap_or(0);
+            // INVARIANT: As many of the items are pages now, pinned for us. Behind them Linux leaves
+            // those that it had pinned, and unpinned when it could not have all.
+            room[count..].fill(core::ptr::null_mut());
+            to_result(pinned.min(0) as c_int)?;
             self.absent -= count;
             at += count;
             if count != batch {
