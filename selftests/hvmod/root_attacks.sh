@@ -114,6 +114,12 @@ if [ "$(nproc)" -gt 1 ] && echo 0 >/sys/devices/system/cpu/cpu1/online; then
 	said=$(command "nmis $((core + 0x8000)) 2000")
 	check "NMI: behind MOV SS none is lost" sh -c "
 		echo '$said'; echo '$said' | grep -q '^[1-9][0-9]* NMIs, 0 lost'"
+	steps=$(./steps 1000)
+	command "storm 1 4000" >/dev/null
+	stormy=$(taskset -c 1 ./steps 1000)
+	command calm >/dev/null
+	check "NMI: no single step over an instruction that exits is lost" [ "$steps" = "$stormy" ]
+	echo "# $stormy of $steps steps"
 	check "NMI: every LP is in the root partition" ./identity inside
 fi
 

@@ -51,6 +51,26 @@ static void tick(struct frame *frame)
 	counts(frame);
 }
 
+static volatile unsigned int hits_before;
+
+static void sent(struct frame *frame)
+{
+	hits_before = hits;
+	counts(frame);
+}
+
+/* What a stepped instruction brings about comes after its trap. */
+#define SENDS(name, send, ...) do {						\
+	sti();									\
+	hits_before = 0;							\
+	STEPS(name, BS,								\
+	      "mov %%eax, %%esi; mov $0x83f, %%ecx; xor %%edx, %%edx; mov $0xef, %%eax;"	\
+	      "mov $0xfee00300, %%ebx; mov $0x400ef, %%edi; popf; nop; 1: " send		\
+	      "nop; and $~0x100, %%esi; push %%rsi; popf\n", __VA_ARGS__);		\
+	cli();									\
+	equal(hits_before, 2, name ": after its trap");				\
+} while (0)
+
 static void steps(void)
 {
 	STEPS("plain instructions", BS, "popf; and $~0x100, %%eax; 1: push %%rax; popf\n", 0, 1, 2);
@@ -78,6 +98,8 @@ static void steps(void)
 	STEPS("STI and HLT", BS, "popf; sti; 1: hlt; " OFF, 0, 1, 6, 7, 8);
 	cli();
 	write32(LAPIC + 0x380, 0);
+	handler[0xef] = sent;
+	SENDS("an interrupt sent by ICR", "mov %%edi, (%%rbx);", 0, 2, 3, 9, 10, 11);
 	STEPS("CR8 and WBINVD", BS,
 	      "popf; and $~0x100, %%eax; 1: push %%rax; mov %%cr8, %%rbx; mov %%rbx, %%cr8; wbinvd; popf\n",
 	      0, 1, 5, 9, 11, 12);
@@ -87,7 +109,7 @@ static volatile u64 word;
 
 static void breakpoints(void)
 {
-	extern char bp1[], bp2[], wp1[], icebp[];
+	extern char bp1[], bp2[], wp1[], icebp[], halt[];
 
 	hits = 0;
 	write_dr6(0);
@@ -106,6 +128,14 @@ static void breakpoints(void)
 	write_dr7(0x00d0040a);
 	asm volatile("movq $42, %0; wp1:" : "=m"(word));
 	check(hits == 1 && hit[0].rip == (u64)wp1 && hit[0].dr6 == (LOW | 2), "a data breakpoint");
+	asm volatile("mov %%ss, %0" : "=m"(word));
+	write_dr7(0x00f00408);
+	hits = 0;
+	write_dr6(0);
+	apic_write(0x380, 2000000);
+	asm volatile("sti; nop; mov %0, %%ss; hlt; halt: cli" : : "m"(word));
+	apic_write(0x380, 0);
+	check(hits == 1 && hit[0].rip == (u64)halt && hit[0].dr6 == (LOW | 2), "one behind MOV SS ends a HLT");
 	write_dr7(0x400);
 	hits = 0;
 	write_dr6(0);
@@ -136,6 +166,7 @@ int main(void)
 	      "popf; and $~0x100, %%eax; 1: push %%rax; mov %%cr8, %%rbx; mov %%rbx, %%cr8;"
 	      "mov $0x808, %%ecx; rdmsr; wrmsr; popf\n",
 	      0, 1, 5, 9, 14, 16, 18, 19);
+	SENDS("an interrupt sent by an MSR", "wrmsr;", 0, 2, 3, 9, 10, 11);
 	breakpoints();
 	return 0;
 }

@@ -31,7 +31,7 @@ class Program:
 
 PROGRAMS = {
     ROOT: Program("./root_attacks.sh",
-                  ("hvattack.ko", "identity", "work", "kcore", "ring3", "exit.elf")),
+                  ("hvattack.ko", "identity", "work", "kcore", "ring3", "steps", "exit.elf")),
     CHILD: Program("./child_attacks.sh", ("payload.sh", "escape.elf", "old_modes.elf", "identity", "work")),
     # The attacks alone.
     PRIVATE: Program("ATTACKS=1 ./private.sh",

@@ -31,9 +31,9 @@ pub fn handle(lp: &mut Lp, run: &mut Run<'_>, exit: u32) -> Next {
     match exits::child(exit) {
         Answer::Cpuid => cpuid(run),
         Answer::Halt => {
-            event::advance();
+            event::skip_instruction();
             // A trap would end the halt at once.
-            if !event::pend_single_step() {
+            if !event::traps() {
                 run.state.activity = Activity::Halted;
             }
             Next::Look

@@ -183,16 +183,23 @@ pub fn leave_shadow() {
     }
 }
 
-/// Has the next entry trap, if TF is set (SDM vol. 3, 25.4.2 and 27.3.1.5). True if it will.
-pub fn pend_single_step() -> bool {
+/// Pending debug exceptions: a single step; a breakpoint that is enabled.
+const BS: u64 = 1 << 14;
+const ENABLED: u64 = 1 << 12;
+
+/// Has the next entry trap, if TF is set (SDM vol. 3, 25.4.2 and 27.3.1.5).
+pub fn pend_single_step() {
     const TF: u64 = 1 << 8;
     const BTF: u64 = 1 << 1;
-    const BS: u64 = 1 << 14;
-    let steps = vmcs::GUEST_RFLAGS.read() & TF != 0 && vmcs::GUEST_DEBUGCTL.read() & BTF == 0;
-    if steps {
+    if vmcs::GUEST_RFLAGS.read() & TF != 0 && vmcs::GUEST_DEBUGCTL.read() & BTF == 0 {
         vmcs::GUEST_PENDING_DEBUG.write(vmcs::GUEST_PENDING_DEBUG.read() | BS);
     }
-    steps
+}
+
+/// Whether the next entry traps. An event that it delivered as well would make the trap be
+/// forgotten (SDM vol. 3, 27.7.3).
+pub fn traps() -> bool {
+    vmcs::GUEST_PENDING_DEBUG.read() & (BS | ENABLED) != 0
 }
 
 /// CPL: the DPL of SS.

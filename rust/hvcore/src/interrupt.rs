@@ -7,7 +7,7 @@ use crate::apic::regs::{Delivery, Ipi, Target};
 use crate::arch::insn;
 use crate::arch::vmcs::{self, control};
 use crate::child::Run;
-use crate::event::{blocking, Event};
+use crate::event::{self, blocking, Event};
 use crate::partition::{self, Answer, Partition};
 use crate::vp::{Activity, State, Vp};
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -95,7 +95,7 @@ fn deliver(state: &mut State, next: Option<u8>) -> (bool, u32) {
         return (delivered, controls);
     }
     let shadow = vmcs::GUEST_INTERRUPTIBILITY.read();
-    let held = delivered || shadow & (blocking::STI | blocking::MOV_SS) != 0;
+    let held = delivered || shadow & (blocking::STI | blocking::MOV_SS) != 0 || event::traps();
     if state.nmi {
         if !held && shadow & blocking::NMI == 0 {
             state.nmi = false;

@@ -143,7 +143,7 @@ pub fn hand_over_nmi(lp: &mut Lp) {
         return forget_nmi(lp);
     }
     let blocked = vmcs::GUEST_INTERRUPTIBILITY.read() & blocking::NMI != 0;
-    if Event::is_pending() || blocked {
+    if Event::is_pending() || blocked || event::traps() {
         // One event an entry. The timer, at zero, brings the LP back before the next instruction.
         lp.take_nmi();
         lp.nmi_later = true;
