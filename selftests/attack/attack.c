@@ -14,7 +14,7 @@
  *				writes, or "none"
  *   own			PHYS of 64 pages of the module's
  *   run NAME [A B]		an instruction: "trap N", or "ok RESULT"
- *   real CPU			starts an offline CPU in real mode: "end: #UD N, #GP N"
+ *   real CPU			starts an offline CPU in real mode: "end: #UD N, #GP N, CR0 N"
  *   nmis PHYS COUNT		looks at hidden memory behind MOV SS, under NMIs: "N NMIs, N lost"
  *   storm CPU PAUSE		that CPU has NMIs all the time, until
  *   calm			"N NMIs, N lost"

@@ -16,8 +16,10 @@
 
 /*
  * In real mode, CS at the start: instructions that exit and get an exception. The vectors follow
- * at 0x400; the handler counts, and skips two bytes. Results at 0xf00: how many exceptions of 6
- * and of 13, and that the end was reached.
+ * at 0x400; the handler counts, and skips two bytes. Then in protected mode, with a 16-bit TSS and
+ * an IDT at 0x500: values of CR0 that exit, for they change NE, and lead where VM entry refuses to
+ * go. Results at 0xf00: how many exceptions of 6 and of 13, that the end was reached, and how many
+ * exceptions of 13 there were in protected mode.
  */
 asm(".pushsection .rodata\n"
     ".code16\n"
@@ -37,6 +39,27 @@ asm(".pushsection .rodata\n"
     "	.byte	0x0f, 0x37\n"		/* GETSEC */
     "	mov	$0x40000000, %eax\n"
     "	cpuid\n"
+    "	lgdtl	%cs:real_gdtr - real_start\n"
+    "	lidtl	%cs:protected_idtr - real_start\n"
+    "	mov	%cr4, %eax\n"
+    "	or	$0x20, %al\n"			/* PAE */
+    "	mov	%eax, %cr4\n"
+    "	mov	%cr0, %eax\n"
+    "	or	$1, %al\n"
+    "	mov	%eax, %cr0\n"
+    "	ljmp	$0x10, $1f - real_start\n"
+    "1:	mov	$8, %ax\n"
+    "	ltr	%ax\n"
+    "	mov	%cr0, %eax\n"
+    "	xor	$0x80000020, %eax\n"		/* PG, and not the NE of before */
+    "	mov	%eax, %cr0\n"
+    "	mov	$0xc0000080, %ecx\n"
+    "	rdmsr\n"
+    "	or	$0x100, %eax\n"		/* LME */
+    "	wrmsr\n"
+    "	mov	%cr0, %eax\n"
+    "	xor	$0x80000020, %eax\n"
+    "	mov	%eax, %cr0\n"
     "	movb	$1, 0xf02\n"
     "1:	hlt\n"
     "	jmp	1b\n"
@@ -50,12 +73,29 @@ asm(".pushsection .rodata\n"
     "	addw	$2, 2(%bp)\n"
     "	pop	%bp\n"
     "	iret\n"
+    "protected_gp:\n"
+    "	incb	0xf03\n"
+    "	add	$2, %sp\n"
+    "	push	%bp\n"
+    "	mov	%sp, %bp\n"
+    "	addw	$3, 2(%bp)\n"
+    "	pop	%bp\n"
+    "	iret\n"
     "real_idtr:\n"
     "	.word	0x7f\n"
     "	.long	0x8400\n"
+    "protected_idtr:\n"
+    "	.word	0xff\n"
+    "	.long	0x8500\n"
+    "real_gdtr:\n"
+    "	.word	0x17\n"
+    "	.long	0x8000 + 1f - real_start\n"
+    "	.balign	8\n"
+    "1:	.quad	0, 0x000081008600002b, 0x00009b008000ffff\n"
     "real_end:\n"
     "	.word	real_ud - real_start\n"
     "	.word	real_gp - real_start\n"
+    "	.word	protected_gp - real_start\n"
     ".code64\n"
     ".popsection\n");
 
@@ -89,11 +129,14 @@ void real_mode(int cpu, struct seq_buf *out)
 	memcpy(page, real_start, real_end - real_start);
 	for (i = 0; i < 32; i++)
 		((u32 *)(page + 0x400))[i] = (REAL_PAGE >> 4) << 16 | handlers[i != 6];
+	/* A 16-bit gate. */
+	((u64 *)(page + 0x500))[13] = 0x86ull << 40 | 0x10 << 16 | handlers[2];
 	/* hvmod sent it an INIT when it went offline. */
 	send(cpu, APIC_DM_STARTUP | REAL_PAGE >> 12);
 	for (i = 0; i < WAIT_MS / 10 && !results[2]; i++)
 		msleep(10);
-	seq_buf_printf(out, "%s: #UD %u, #GP %u\n", results[2] ? "end" : "no end", results[0], results[1]);
+	seq_buf_printf(out, "%s: #UD %u, #GP %u, CR0 %u\n", results[2] ? "end" : "no end",
+		       results[0], results[1], results[3]);
 	/* As Linux left it. */
 	send(cpu, APIC_INT_LEVELTRIG | APIC_INT_ASSERT | APIC_DM_INIT);
 	msleep(20);

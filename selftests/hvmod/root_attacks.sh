@@ -108,7 +108,7 @@ check "every LP is in the root partition" ./identity inside
 
 # An LP that is not in long mode, and NMIs at the wrong moment.
 if [ "$(nproc)" -gt 1 ] && echo 0 >/sys/devices/system/cpu/cpu1/online; then
-	is "real mode: exceptions as there, without an error code" "end: #UD 1, #GP 2" "real 1"
+	is "real mode: exceptions as there, without an error code" "end: #UD 1, #GP 2, CR0 2" "real 1"
 	echo 1 >/sys/devices/system/cpu/cpu1/online
 	check "real mode: Linux has the LP back" ./identity inside
 	said=$(command "nmis $((core + 0x8000)) 2000")

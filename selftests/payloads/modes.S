@@ -92,6 +92,12 @@ back:
 1:	stosl
 	add	$0x400000, %eax
 	loop	1b
+	/* The last of them leads to the first memory: CPUID at its end, and a jump back at 0. */
+	movl	$0x83, tables + 4092
+	movw	$0xa20f, 0x3ffffe
+	movb	$0xea, 0
+	movl	$over, 1
+	movw	$8, 5
 	mov	%cr4, %eax
 	or	$0x10, %eax
 	mov	%eax, %cr4
@@ -103,6 +109,13 @@ back:
 	movl	$0x31, IOAPIC
 	cmpl	$0x31, IOAPIC
 	CHECK	e, "two levels of page tables: a device"
+	movl	$1f, over_to
+	ljmp	$8, $0xfffffffe
+1:	SAY	"ok CPUID at the end of 4 GiB"
+	/* Bit L of its segment, which means something in long mode only. */
+	movl	$1f, over_to
+	ljmp	$0x40, $0xfffffffe
+1:	SAY	"ok the same in a segment with L set"
 	mov	%cr0, %eax
 	and	$0x7fffffff, %eax
 	mov	%eax, %cr0
@@ -140,7 +153,29 @@ back:
 	rep	insb
 	cmp	$buffer + 3, %edi
 	CHECK	e, "and REP INSB"
+
+	/* Long mode has no 16-bit TSS. */
+	mov	%cr0, %eax
+	and	$0x7fffffff, %eax
+	mov	%eax, %cr0
+	mov	$0xc0000080, %ecx
+	rdmsr
+	or	$0x100, %eax
+	wrmsr
+	mov	$0x48, %eax
+	ltr	%ax
+	.irp	bits, 0x80000000, 0xc0000000
+	movl	$1f, resume
+	movl	$0, faults
+	mov	%cr0, %eax
+	or	$\bits, %eax
+	mov	%eax, %cr0
+1:	cmpl	$1, faults
+	CHECK	e, "CR0 with \bits and a 16-bit TSS: #GP"
+	.endr
 	EXIT	0
+
+over:	jmp	*over_to
 
 general:
 	incl	faults
@@ -315,12 +350,15 @@ modes_gdt:
 	/* 0x18 and 0x20: 16 bits, from 0x10000 on; 0x30 the device; 0x38 cannot be written. */
 	.quad	0x00009b010000ffff, 0x000093010000ffff, 0
 	.quad	0xfe4093c000000fff, 0x00cf91000000ffff
+	/* 0x40 has L set; 0x48 is a 16-bit TSS. */
+	.quad	0x00ef9b000000ffff, 0x000081000000002b
 modes_end:
 modes_register:
 	.word	modes_end - modes_gdt - 1
 	.long	modes_gdt
 resume:	.long	0
 faults:	.long	0
+over_to: .long	0
 
 	.bss
 	.balign	4096

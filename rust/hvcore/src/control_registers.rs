@@ -6,7 +6,7 @@
 use crate::arch::insn;
 use crate::arch::vmcs::{self, control};
 use crate::policy::cr::{efer, Mode, Policy, Register, Write};
-use crate::policy::Gp;
+use crate::policy::{unless, Gp};
 use hvabi::state::Table;
 use hvabi::vp::gpr::{RDX, RSP};
 use hvabi::vp::Segment;
@@ -51,11 +51,14 @@ impl Rules {
         let mode = self.mode();
         let wide = mode.cs_l && mode.efer & efer::LMA != 0;
         let value = if wide { value } else { value & 0xffff_ffff };
-        match (qualification >> 4 & 3, qualification & 0xf) {
-            (MOV_TO, 0) => Some(self.policy.write_cr0(value, &mode)),
-            (MOV_TO, 4) => Some(self.policy.write_cr4(value, &mode)),
-            _ => None,
-        }
+        let write = match (qualification >> 4 & 3, qualification & 0xf) {
+            (MOV_TO, 0) => self.policy.write_cr0(value, &mode),
+            (MOV_TO, 4) => self.policy.write_cr4(value, &mode),
+            _ => return None,
+        };
+        // Long mode has no 16-bit TSS.
+        let narrow = vmcs::TR.access.read() & 8 == 0;
+        Some(write.and_then(|it| unless(narrow && it.efer & efer::LMA != 0).map(|()| it)))
     }
 
     /// Carries out a write that the policy allowed.

@@ -3,6 +3,7 @@
 //! Events that are injected at VM entry, and what an exit left half done.
 
 use crate::arch::vmcs;
+use crate::policy::cr::efer::LMA;
 
 /// A VM-entry interruption-information value (SDM vol. 3, 25.8.3), with bit 31 set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,8 +159,10 @@ pub fn skip_instruction() {
 pub fn advance() {
     let old = vmcs::GUEST_RIP.read();
     let rip = old.wrapping_add(u64::from(vmcs::EXIT_LENGTH.read()));
-    // Outside of 64-bit code RIP wraps at 4 GiB.
-    let wraps = (old ^ rip) >> 32 != 0 && vmcs::GUEST_CS_ACCESS.read() & 1 << 13 == 0;
+    // Outside of 64-bit code RIP wraps at 4 GiB. CS.L means nothing without EFER.LMA.
+    let narrow =
+        || vmcs::GUEST_CS_ACCESS.read() & 1 << 13 == 0 || vmcs::GUEST_EFER.read() & LMA == 0;
+    let wraps = (old ^ rip) >> 32 != 0 && narrow();
     vmcs::GUEST_RIP.write(if wraps { rip & 0xffff_ffff } else { rip });
     leave_shadow();
 }

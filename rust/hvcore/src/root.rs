@@ -239,14 +239,15 @@ fn xsetbv(lp: &mut Lp) {
 fn control_register(lp: &mut Lp) {
     let rules = &machine::config().root_rules;
     match rules.attempted(&lp.gpr) {
-        Some(Ok(write)) => {
+        // PAE without long mode, whose PDPTEs would have to be loaded, is nothing that Linux uses.
+        Some(Ok(write)) if !write.load_pdptes => {
             rules.apply(&write);
             if write.flush {
                 insn::invvpid_one(ROOT_VPID);
             }
             event::skip_instruction();
         }
-        Some(Err(_)) => inject(Event::GP),
+        Some(_) => inject(Event::GP),
         None => panic!(
             "control-register exit of the root with qualification {:#x}",
             vmcs::EXIT_QUALIFICATION.read()

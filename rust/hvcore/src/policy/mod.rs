@@ -14,7 +14,7 @@ pub mod xsave;
 pub struct Gp;
 
 /// `Ok` if the condition that makes an instruction fault does not hold.
-fn unless(fault: bool) -> Result<(), Gp> {
+pub fn unless(fault: bool) -> Result<(), Gp> {
     if fault {
         Err(Gp)
     } else {
