@@ -129,6 +129,12 @@ impl Event {
         if self.info & TYPE_MASK == TYPE_HARDWARE && self.info & 0xff != DEBUG {
             vmcs::GUEST_RFLAGS.write(vmcs::GUEST_RFLAGS.read() | RF);
         }
+        if self.info & TYPE_MASK == TYPE_NMI {
+            // One whose delivery was interrupted blocks NMIs already. This one will, and entry
+            // refuses it where virtual ones are blocked (SDM vol. 3, 27.3.1.5).
+            let state = vmcs::GUEST_INTERRUPTIBILITY.read();
+            vmcs::GUEST_INTERRUPTIBILITY.write(state & !blocking::NMI);
+        }
         vmcs::ENTRY_INFO.write(self.info);
         if self.info & HAS_ERROR != 0 {
             vmcs::ENTRY_ERROR.write(self.error);
@@ -225,5 +231,17 @@ mod tests {
         assert!(Event::from_root(VALID | 4 << 8 | 0x80, 0).is_none());
         assert!(Event::from_root(VALID | 1 << 12 | 0x30, 0).is_none());
         assert!(Event::from_root(VALID | TYPE_HARDWARE | HAS_ERROR | 13, 0x1_0000).is_none());
+    }
+
+    /// A page of its stack was not there, say.
+    #[test]
+    fn an_nmi_that_was_interrupted_is_delivered_again() {
+        crate::arch::host::reset();
+        crate::arch::insn::vmptrld(0x1000).expect("a VMCS");
+        vmcs::VECTORING_INFO.write(Event::NMI.info());
+        vmcs::GUEST_INTERRUPTIBILITY.write(blocking::NMI);
+        Event::interrupted().expect("the NMI").inject();
+        assert_eq!(vmcs::ENTRY_INFO.read(), Event::NMI.info());
+        assert_eq!(vmcs::GUEST_INTERRUPTIBILITY.read(), 0);
     }
 }
