@@ -5,7 +5,7 @@
 . ./tap.sh
 
 attack=/sys/kernel/debug/hvattack
-kinds='panic fail hang overflow index UD PF GP DE machine-check double-fault stack-overflow NMI+UD CR4 nested other'
+kinds='panic fail hang overflow index UD PF GP DE machine-check double-fault stack-overflow NMI+UD CR4 nested other entry'
 points='- launch-begin launch-tables launch-vmx launch-entry root-exit hypercall locked child-entry
 	child-exit child-memory root-memory sipi death unload unexpected'
 
@@ -139,6 +139,7 @@ for lp in 0 $last; do
 	fails "launch, LP $lp, VMX, failure" "$(word launch-vmx fail $lp)" 5
 	fails "launch, LP $lp, entry, stack overflow" "$(word launch-entry stack-overflow $lp)" 5
 	fails "launch, LP $lp, entry, failure" "$(word launch-entry fail $lp)" 5
+	fails "launch, LP $lp, entry, refused by the processor" "$(word launch-entry entry $lp)" 5
 	[ -z "$alone" ] || break
 done
 

@@ -19,6 +19,7 @@ use hvabi::boot::{CoreInfo, TablePointer};
 use hvabi::call::{Missing, Status};
 use hvabi::log::Level;
 use hvabi::state::Table;
+use hvabi::vp::gpr::{RAX, RDX};
 use hvabi::vp::Segment;
 use hvabi::MAX_LPS;
 
@@ -125,7 +126,10 @@ fn launch(lp: &'static mut Lp) -> ! {
     }
     let failed = root::run(lp);
     machine::stand_back(lp.index);
-    lp.abort_launch(failed)
+    // VM entry may have failed as late as to replace the root's MSRs and segments: what it was to
+    // have is in the VMCS, and continues where a call that failed returns to.
+    (lp.gpr[RAX], lp.gpr[RDX]) = (failed.status, failed.detail);
+    lp.leave(&machine::way_out(lp.index))
 }
 
 /// The root's segment registers, which the processor has in full but tells only in part.

@@ -133,6 +133,8 @@ fn strike(kind: u64) {
                 core::hint::spin_loop();
             }
         }
+        // A VM entry that fails for the guest's state.
+        16 => super::vmcs::GUEST_RFLAGS.write(0),
         // A fault, and another one while the first is told.
         14 => {
             arm(Point::Death as u64 | 5 << 8 | 0xff << 16);
