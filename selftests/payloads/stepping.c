@@ -142,6 +142,13 @@ static void breakpoints(void)
 	asm volatile(".byte 0xf1; icebp:");
 	check(hits == 1 && hit[0].rip == (u64)icebp && hit[0].dr6 == LOW, "INT1");
 	hits = 0;
+	wrmsr(0x1d9, 2);
+	write_dr1((u64)&word);
+	write_dr7(0x00d0040a);
+	asm volatile("movq $43, %0" : "=m"(word));
+	write_dr7(0x400);
+	check(hits == 1 && rdmsr(0x1d9) == 0, "a debug exception clears IA32_DEBUGCTL.BTF");
+	hits = 0;
 	write_dr7(0x400 | 1 << 13);
 	asm volatile("mov %%dr6, %%rax" : : : "rax");
 	check(hits == 1 && (hit[0].dr6 & BD) && !(read_dr7() & 1 << 13), "general detect");

@@ -452,6 +452,8 @@ fn exception(lp: &mut Lp, run: &mut Run<'_>) -> Next {
             insn::write_dr6(kept | found);
             // DR7.GD is cleared on the way to the handler.
             vmcs::GUEST_DR7.write(vmcs::GUEST_DR7.read() & !(1 << 13));
+            // So is BTF, the one bit of IA32_DEBUGCTL that a child has.
+            vmcs::GUEST_DEBUGCTL.write(0);
             if Event::is_int1(info) {
                 event::advance();
                 return inject(run, Event::exception(1));
