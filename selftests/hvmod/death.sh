@@ -7,7 +7,7 @@
 attack=/sys/kernel/debug/hvattack
 kinds='panic fail hang overflow index UD PF GP DE machine-check double-fault stack-overflow NMI+UD CR4 nested other entry'
 points='- launch-begin launch-tables launch-vmx launch-entry root-exit hypercall locked child-entry
-	child-exit child-memory root-memory sipi death unload unexpected'
+	child-exit child-memory root-memory sipi death unload unexpected switch'
 
 # number NAME LIST: the place of a name in a list.
 number() {
@@ -270,6 +270,10 @@ if [ -n "$CHILDREN" ]; then
 	for lp in 0 $last; do
 		child=spin cpu=$lp
 		dies "child entry, LP $lp, #PF" "$(word child-entry PF $lp)" sleep 1
+		child=spin cpu=$lp
+		dies "half of a child's state is loaded, LP $lp, #GP" "$(word switch GP $lp)" sleep 1
+		child=spin cpu=$lp
+		dies "half of the root's is again, LP $lp, #PF" $(($(word switch PF $lp) | 1 << 24)) sleep 1
 		child=spin cpu=$lp
 		dies "child exit, LP $lp, panic" "$(word child-exit panic $lp)" sleep 1
 		[ -z "$alone" ] || break

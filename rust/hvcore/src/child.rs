@@ -84,18 +84,18 @@ fn switch_and_run(lp: &mut Lp, run: &mut Run<'_>) -> bool {
     run.page.orders = from.read(offset_of!(RunPage, orders));
     run.obey();
     let offered = config().xsave.offered();
-    let present = config().present;
-    let state = &*run.state;
-    lp.parked = Some(Parked::park(present, &state.switched, &state.xsave, offered));
+    // Remembered before anything changes, and until nothing is left to change back.
+    let parked = Parked::new(config().present);
+    lp.parked = Some(parked);
+    parked.load(&run.state.switched, &run.state.xsave, offered);
 
     inject!(lp.index, ChildEntry);
     let mut init = false;
     let kind = run_loop(lp, run, &mut init);
     apic_step::end(run.state);
 
-    if let Some(parked) = lp.parked.take() {
-        run.state.switched = parked.restore(&mut run.state.xsave, offered);
-    }
+    run.state.switched = parked.restore(&mut run.state.xsave, offered);
+    lp.parked = None;
     run.publish(kind);
     if insn::vmclear(spa).and_then(|()| insn::vmptrld(lp.vmcs)).is_err() {
         panic!("VMPTRLD of the root failed");

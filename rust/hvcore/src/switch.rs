@@ -150,12 +150,17 @@ pub struct Parked {
 }
 
 impl Parked {
-    /// Remembers the root's values and loads a child's, with its extended state.
+    /// The root's values, which are loaded.
+    pub fn new(present: Present) -> Self {
+        Self { present, values: Switched::live(present) }
+    }
+
+    /// Loads a child's values, with its extended state.
     ///
     /// All components that any child may use are loaded and saved, not those that XCR0 of this one
     /// enables now: it can use SSE with none enabled, and must not find the root's registers.
-    pub fn park(present: Present, child: &Switched, area: &Area, offered: u64) -> Self {
-        let values = Switched::live(present);
+    pub fn load(&self, child: &Switched, area: &Area, offered: u64) {
+        let present = self.present;
         if present.xcr0 {
             insn::xsetbv(offered);
             area.restore();
@@ -163,11 +168,11 @@ impl Parked {
         let live = Switched {
             xcr0: if present.xcr0 { offered } else { 1 },
             pkru: if present.pkru { insn::rdpkru() } else { 0 },
-            ..values
+            ..self.values
         };
         child.replace(&live);
+        inject!(crate::arch::lp::Lp::on_this_stack().0, Switch);
         present.forget();
-        Self { present, values }
     }
 
     /// Loads the root's values and gives the child's.
@@ -179,6 +184,7 @@ impl Parked {
             area.save();
             live.xcr0 = offered;
         }
+        inject!(crate::arch::lp::Lp::on_this_stack().0, Switch);
         self.values.replace(&live);
         self.present.forget();
         child
@@ -215,7 +221,8 @@ mod tests {
                 [measures::IBPB, measures::L1D_FLUSH].map(|m| u64::from(measures & m != 0));
             let forget = || [msr::PRED_CMD, msr::FLUSH_CMD].map(|msr| wrmsr(msr, 0));
             let mut area = PageBox::<Area>::zeroed(host_frame(1));
-            let parked = Parked::park(present, &Switched::reset(), &area, 1);
+            let parked = Parked::new(present);
+            parked.load(&Switched::reset(), &area, 1);
             assert_eq!(told(), chosen, "to the child, {measures:#x}");
             forget();
             parked.restore(&mut area, 1);

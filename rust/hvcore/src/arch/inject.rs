@@ -42,6 +42,8 @@ pub enum Point {
     Unload = 14,
     /// Not hvcore fails: the exit of a child is one that cannot be.
     Unexpected = 15,
+    /// Between the root's state and a child's, on the way to either.
+    Switch = 16,
 }
 
 static WORD: AtomicU64 = AtomicU64::new(0);
