@@ -45,6 +45,15 @@ GUEST_CODE(64, counts,
 	"outb %al, $0x10\n"
 	"jmp 1b\n");
 
+/* PKRU as it is found, and after that twice another value. */
+GUEST_CODE(64, keys,
+	"xor %ecx, %ecx\n"
+	"1: rdpkru\n"
+	"outb %al, $0x10\n"
+	"xor $0x54, %eax\n"
+	"wrpkru\n"
+	"jmp 1b\n");
+
 struct leaf {
 	uint32_t eax, ebx, ecx, edx;
 };
@@ -291,6 +300,41 @@ static void states(void)
 	partition_close(&p);
 }
 
+/* Protection keys are a part of the vector state. */
+static void protection_keys(void)
+{
+	struct mshv_get_set_vp_state state = {
+		.type = MSHV_VP_STATE_XSAVE, .buf_sz = 4 * PAGE, .buf_ptr = (uintptr_t)some_memory(4 * PAGE),
+	};
+	struct partition p;
+	struct leaf leaf;
+
+	partition_open(&p);
+	__cpuid_count(7, 0, leaf.eax, leaf.ebx, leaf.ecx, leaf.edx);
+	if (!(leaf.ecx >> 4 & 1)) {
+		tap_note("Linux does not use protection keys");
+		partition_close(&p);
+		return;
+	}
+	start_long(&p, keys, keys_end);
+	set(&p, HV_CR4, 0x620 | 1 << 22);
+	run_to(&p, HV_MSG_IO_PORT, "a VP with protection keys runs");
+	tap_equal("PKRU at first", get(&p, HV_RAX), 0);
+	set(&p, HV_RIP, p.message.header.rip + p.message.header.length);
+	run_to(&p, HV_MSG_IO_PORT, "and sets one");
+	tap_equal("PKRU", get(&p, HV_RAX), 0x54);
+	tap(!ioctl(p.vp, MSHV_GET_VP_STATE, &state), "its vector state can be got");
+	set(&p, HV_RIP, p.message.header.rip + p.message.header.length);
+	run_to(&p, HV_MSG_IO_PORT, "it sets another");
+	tap_equal("PKRU", get(&p, HV_RAX), 0);
+	state.buf_sz = 4 * PAGE;
+	tap(!ioctl(p.vp, MSHV_SET_VP_STATE, &state), "the first state is set");
+	set(&p, HV_RIP, CODE);
+	run_to(&p, HV_MSG_IO_PORT, "it runs on");
+	tap_equal("PKRU is that of the state", get(&p, HV_RAX), 0x54);
+	partition_close(&p);
+}
+
 static void register_page(void)
 {
 	struct mshv_get_set_vp_state state = { .buf_sz = PAGE, .buf_ptr = (uintptr_t)some_memory(PAGE) };
@@ -344,6 +388,7 @@ int main(void)
 	exceptions();
 	registers();
 	vector_state();
+	protection_keys();
 	time_stamps();
 	states();
 	register_page();

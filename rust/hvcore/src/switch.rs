@@ -167,7 +167,8 @@ impl Parked {
         }
         let live = Switched {
             xcr0: if present.xcr0 { offered } else { 1 },
-            pkru: if present.pkru { insn::rdpkru() } else { 0 },
+            // A part of the area, which alone the root sets.
+            pkru: child.pkru,
             ..self.values
         };
         child.replace(&live);
