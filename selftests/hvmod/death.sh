@@ -234,6 +234,14 @@ if [ -z "$alone" ]; then
 	online() {
 		[ "$(cat $cpu1)" = 1 ] || echo 1 >$cpu1 || echo 1 >$cpu1
 	}
+	# The first CPUID of an LP that starts is in real mode.
+	starts() {
+		echo 0 >$cpu1
+		command vmcall 0x1000 "$(word root-exit panic 1)" >/dev/null
+		echo 1 >$cpu1
+	}
+	dies "an LP in real mode, panic" 0 starts
+	! chosen "an LP in real mode*" || check "an LP in real mode: it is online" [ "$(cat $cpu1)" = 1 ]
 	offline_while() {
 		echo 0 >$cpu1
 		taskset -c 0 ./identity inside

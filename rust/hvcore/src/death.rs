@@ -82,6 +82,10 @@ pub fn leave_dead(lp: &mut Lp) -> ! {
     }
     public::log(lp.index, Level::Critical, format_args!("leaves VMX operation; Linux goes on"));
     crate::root::answer_dead_call(lp);
+    if crate::root::starts() {
+        // Linux, which waits for it, must have it further on: it stays until it is in long mode.
+        crate::root::run(lp);
+    }
     let out = crate::machine::way_out(lp.index);
     lp.leave(&out)
 }

@@ -16,15 +16,21 @@ use crate::mem::addr::Gpa;
 use crate::mem::ept::Access;
 use crate::mem::space::Retry;
 use crate::policy;
+use crate::policy::cr::efer::LMA;
 use core::sync::atomic::Ordering;
 use hvabi::call::Status;
 use hvabi::log::Level;
 use hvabi::stats::EXIT_REASONS;
 use hvabi::vp::gpr::{RAX, RBX, RCX, RDX};
 
+/// Whether Linux is just starting this LP, in real mode: no way leads there from outside.
+pub fn starts() -> bool {
+    vmcs::GUEST_EFER.read() & LMA == 0
+}
+
 /// Runs the root on this LP for ever. Returns only if the first VM entry failed.
 pub fn run(lp: &mut Lp) -> Failed {
-    let mut launched = false;
+    let mut launched = lp.phase == Phase::Root;
     loop {
         // In wait-for-SIPI the LP uses no translation.
         if !lp.waits_for_sipi && machine::catch_up(lp.index) {
@@ -61,7 +67,7 @@ pub fn run(lp: &mut Lp) -> Failed {
             lp.phase = Phase::Root;
             lp.stats.get().active = 1;
         }
-        if death::is_dead() {
+        if death::is_dead() && !starts() {
             death::leave_dead(lp);
         }
         handle(lp, reason & 0xffff);
