@@ -210,8 +210,18 @@ impl<'a> Stage<'a> {
         }
     }
 
+    /// LPs that an INIT reached while a VP ran there get the SIPI that they wait for: until then
+    /// they do nothing else.
+    fn start_up(&mut self) {
+        for lp in self.lps.iter_mut().flatten().filter(|lp| lp.waits_for_sipi) {
+            host::insn::vmptrld(lp.vmcs).expect("VMPTRLD");
+            root::handle(lp, reason::SIPI);
+        }
+    }
+
     /// One hypercall, or an LP that passes through hvcore.
     pub fn step(&mut self) {
+        self.start_up();
         // Mostly one of them, so that the other one does not flush for a while.
         let lp = usize::from(self.below(4) == 0);
         let number = match self.below(28) {
