@@ -69,8 +69,6 @@ ALL = [
     Group("launch", [("launch", "./launch.sh")], needs=(*WITH_HVCTL, "hvmod-debug.ko")),
     Group("launch-lost", [("launch", "./launch.sh lost")], needs=(*WITH_HVCTL, "hvmod-debug.ko")),
     Group("rounds", [("rounds", "./rounds.sh"), ("oom", "./oom.sh")], needs=WITH_HVCTL),
-    # Half of memory is in a zone that nothing may be pinned in.
-    Group("movable", [("movable", "./movable.sh")], cpus=1, needs=WITH_HVCTL, append="kernelcore=1G"),
     Group("child-attacks", [("child_attacks", "./child_attacks.sh")], needs=WITH_HVCTL, timeout=600),
     Group("ioctl-fuzz", [("ioctl_fuzz", "./ioctl_fuzz.sh")], needs=WITH_HVCTL, timeout=600),
     Group("root-attacks", [("root_attacks", "./root_attacks.sh")], needs=WITH_HVCTL, timeout=600),
