@@ -125,7 +125,7 @@ ALL = [
 
     # hvcore's death.
     of_death("death-unseen-by-others", "root.rs",
-             "        if death::is_dead() {\n            death::leave_dead(lp);\n        }\n", "",
+             "        if death::is_dead() && !starts() {\n            death::leave_dead(lp);\n        }\n", "",
              PANIC, "no LP is in VMX operation"),
     of_death("death-without-reason", "death.rs",
              '        public::log(index, Level::Critical, format_args!("{info}"));\n', "",
