@@ -114,6 +114,21 @@ impl Switched<'_> {
             .map(Descriptor)
     }
 
+    /// A descriptor as the new task finds it. What the old task's selector leads to need not be its
+    /// TSS any more, but loses the bit that says busy.
+    fn descriptor_then(&self, cpu: &CpuState, selector: u64) -> Option<Descriptor> {
+        const BUSY: u64 = 1 << 41;
+        let Descriptor(mut word) = self.descriptor(cpu, selector)?;
+        let is = |other: u16| selector & !7 == u64::from(other & !7);
+        if is(cpu.tr.selector) && matches!(self.task.source, Source::Return | Source::Jump) {
+            word &= !BUSY;
+        }
+        if is(self.task.selector) && self.task.source != Source::Return {
+            word |= BUSY;
+        }
+        Some(Descriptor(word))
+    }
+
     /// Compares a switch between tasks that lie in RAM, apart from each other and from the GDT.
     pub fn check(&self, before: &CpuState, after: &CpuState) {
         if before.cr0 & CpuState::CR0_PG != 0 || before.tr.kind() & 8 == 0 {
@@ -180,7 +195,7 @@ impl Switched<'_> {
         for (segment, selector) in loaded.into_iter().zip(selectors) {
             assert_eq!(u64::from(segment.selector), selector);
             if flags & VM == 0 && selector & !3 != 0 {
-                let descriptor = self.descriptor(before, selector);
+                let descriptor = self.descriptor_then(before, selector);
                 let matches = descriptor.is_some_and(|descriptor| descriptor.matches(segment));
                 assert!(matches, "{segment:x?} by {selector:#x}");
             }
@@ -265,7 +280,7 @@ impl Switched<'_> {
         let null = |selector: u64| selector & !3 == 0;
         if !null(ldtr) {
             let table = self
-                .descriptor(cpu, ldtr)
+                .descriptor_then(cpu, ldtr)
                 .filter(|d| d.kind() == 2 && d.bit(47));
             if table.is_none() {
                 return invalid(ldtr);
@@ -276,7 +291,7 @@ impl Switched<'_> {
         }
         // Not from a local table: there the test's selectors do not lead.
         let (level, stack) = (cs & 3, ss & 3);
-        let found = self.descriptor(cpu, cs).filter(|_| !null(cs));
+        let found = self.descriptor_then(cpu, cs).filter(|_| !null(cs));
         let Some(code) = found.filter(|d| {
             let level_fits = if d.conforms() {
                 d.dpl() <= level
@@ -290,7 +305,7 @@ impl Switched<'_> {
         if !code.bit(47) {
             return Some((11, cs & !3));
         }
-        let found = self.descriptor(cpu, ss).filter(|_| !null(ss));
+        let found = self.descriptor_then(cpu, ss).filter(|_| !null(ss));
         // Data that can be written.
         let Some(data) =
             found.filter(|d| d.kind() >> 3 == 2 && d.bit(41) && d.dpl() == level && stack == level)
@@ -304,7 +319,7 @@ impl Switched<'_> {
             .into_iter()
             .filter(|selector| !null(*selector))
         {
-            let Some(data) = self.descriptor(cpu, selector).filter(|d| {
+            let Some(data) = self.descriptor_then(cpu, selector).filter(|d| {
                 let readable = d.bit(44) && (!d.is_code() || d.bit(41));
                 readable && (d.conforms() || d.dpl() >= level.max(selector & 3))
             }) else {
