@@ -409,8 +409,7 @@ fn data(
     }
     let (segment, _) = tables.descriptor(cpu, selector, TASK, 0)?;
     let inner = privilege.max((selector & 3) as u8) > segment.privilege();
-    let allowed =
-        !segment.is_system() && segment.is_readable() && (!inner || segment.is_conforming());
+    let allowed = segment.is_readable() && (!inner || segment.is_conforming());
     loaded(segment, allowed, NOT_PRESENT)
 }
 

@@ -166,7 +166,7 @@ impl Segment {
     }
 
     pub fn is_readable(&self) -> bool {
-        !self.is_code() || self.attributes & Self::READ_OR_WRITE != 0
+        !self.is_system() && (!self.is_code() || self.attributes & Self::READ_OR_WRITE != 0)
     }
 
     pub fn is_writable(&self) -> bool {

@@ -57,7 +57,7 @@ fn allows(segment: &Segment, offset: u64, size: u64, write: bool) -> bool {
         true => offset > limit && last <= top,
         false => last <= limit,
     };
-    bit(7) && right && inside
+    bit(7) && bit(4) && right && inside
 }
 
 /// The segments of an instruction that was carried out let it reach its operands.
