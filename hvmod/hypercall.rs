@@ -48,6 +48,9 @@ static DEAD: Atomic<bool> = Atomic::new(false);
 /// Whether that was told.
 static REPORTED: Atomic<bool> = Atomic::new(false);
 
+/// Whether no VP is entered any more, since the machine goes down.
+static OVER: Atomic<bool> = Atomic::new(false);
+
 /// Pages given beyond those that are missing, so that the next call need not ask.
 const SLACK: u64 = 16;
 
@@ -153,10 +156,12 @@ fn partition_destroy(partition: PartitionId, taken: &Page) {
     report();
 }
 
-/// Destroys all partitions, whoever has them.
+/// Destroys all partitions, whoever has them, and runs no VP from then on: with many VPs that are
+/// always busy, a partition would be as well, whenever it is asked to go.
 ///
 /// Process context.
 pub(crate) fn destroy_all() {
+    OVER.store(true, Relaxed);
     let Ok(taken) = Page::new() else {
         pr_err!("no memory to destroy the partitions with\n");
         return;
@@ -287,6 +292,9 @@ pub(crate) fn vp_create(partition: PartitionId, index: u32, run_page_spa: u64) -
 /// Runs a VP on this LP until it exits. Interrupts are off and `kernel_fpu_begin` was called.
 #[inline]
 pub(crate) fn vp_run(partition: PartitionId, index: u32) -> Status {
+    if OVER.load(Relaxed) {
+        return Status::NoPartition;
+    }
     call(Call::VpRun, [partition.0, u64::from(index), 0, 0, 0]).0
 }
 
