@@ -92,7 +92,7 @@ pub fn general_protection() -> Stop {
     exception(GENERAL_PROTECTION)
 }
 
-fn segment(cpu: &CpuState, name: Name) -> &Segment {
+pub fn segment(cpu: &CpuState, name: Name) -> &Segment {
     match name {
         Name::CS => &cpu.cs,
         Name::ES => &cpu.es,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Nothing is read or written for which no right was asked, of pages and of segments.
 
-use iced_x86::{Instruction, OpAccess, Register as Name};
+use iced_x86::{Instruction, OpAccess};
 
-use super::super::operand::{is_memory, offset, segment_name};
+use super::super::operand::{is_memory, offset, segment, segment_name};
 use super::super::string::is_string;
 use super::super::walk::Access;
 use super::{Seen, reads, writes};
@@ -81,14 +81,7 @@ pub fn check_segments(cpu: &CpuState, after: &CpuState, instruction: &Instructio
     }
     for index in (0..instruction.op_count()).filter(|i| is_memory(instruction.op_kind(*i))) {
         let name = segment_name(instruction, index);
-        let segment = match name {
-            Name::CS => &cpu.cs,
-            Name::ES => &cpu.es,
-            Name::FS => &cpu.fs,
-            Name::GS => &cpu.gs,
-            Name::SS => &cpu.ss,
-            _ => &cpu.ds,
-        };
+        let segment = segment(cpu, name);
         let access: OpAccess = access(index);
         // A bit that a register names may lie elsewhere.
         let bits = instruction.op_count() == 2 && size > 1 && is_bit_test(instruction);
