@@ -45,7 +45,8 @@ static struct dentry *file;
 
 static struct page *own;
 
-struct answer vmcall(u64 number, u64 a, u64 b, u64 c, u64 d, u64 e)
+/* Not for calls that run a VP, which has the registers of the FPU then. */
+struct answer vmcall_no_fpu(u64 number, u64 a, u64 b, u64 c, u64 d, u64 e)
 {
 	struct answer answer = { .status = number, .value = c, .extra = d };
 	register u64 r8 asm("r8");
@@ -53,7 +54,6 @@ struct answer vmcall(u64 number, u64 a, u64 b, u64 c, u64 d, u64 e)
 	unsigned long flags;
 	u32 trap = 0;
 
-	kernel_fpu_begin_mask(0);
 	local_irq_save(flags);
 	/* Not before these calls, which may change them. */
 	r8 = d;
@@ -69,6 +69,16 @@ struct answer vmcall(u64 number, u64 a, u64 b, u64 c, u64 d, u64 e)
 	answer.extra = r8;
 	answer.trap = trap;
 	local_irq_restore(flags);
+	return answer;
+}
+
+/* Not in interrupts, which may have interrupted who uses the FPU. */
+struct answer vmcall(u64 number, u64 a, u64 b, u64 c, u64 d, u64 e)
+{
+	struct answer answer;
+
+	kernel_fpu_begin_mask(0);
+	answer = vmcall_no_fpu(number, a, b, c, d, e);
 	kernel_fpu_end();
 	return answer;
 }

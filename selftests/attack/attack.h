@@ -27,6 +27,7 @@ enum { STATUS_OK = 0, STATUS_NEED_SYNC = 6, STATUS_CORE_DEAD = 14, STATUSES = 16
 
 /* Interrupts are off meanwhile and the FPU may be used, as VpRun wants it. */
 struct answer vmcall(u64 number, u64 a, u64 b, u64 c, u64 d, u64 e);
+struct answer vmcall_no_fpu(u64 number, u64 a, u64 b, u64 c, u64 d, u64 e);
 
 /* copy_to_kernel_nofault() is not for modules. */
 static inline int put_nofault(void *to, u64 value)

@@ -179,7 +179,7 @@ static int work(void *data)
 
 static void pass(void *unused)
 {
-	vmcall(CALL_SYNC, 0, 0, 0, 0, 0);
+	vmcall_no_fpu(CALL_SYNC, 0, 0, 0, 0, 0);
 }
 
 static u64 call_synced(u64 number, u64 a, u64 b, u64 c, u64 *value)
