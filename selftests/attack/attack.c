@@ -7,6 +7,7 @@
  *   read PHYS			8 bytes through Linux's map of all memory, or "fault"
  *   write PHYS VALUE		the same, "ok" or "fault"
  *   vread, vwrite		through a mapping of its own
+ *   use WAY PHYS		another way, of access.c: "fault" or "ok FOUND"
  *   va PHYS			address in Linux's map
  *   scan PHYS SIZE		"N bytes are not 0, N faults"
  *   ram			reads all System RAM: "N pages, N faults"
@@ -19,6 +20,8 @@
  *   storm CPU PAUSE		that CPU has NMIs all the time, until
  *   calm			"N NMIs, N lost"
  *   fuzz SEED COUNT		random hypercalls on all CPUs
+ *
+ * What a program maps of that file is the memory at the offset.
  *
  * A selftest, of no use to anybody else.
  */
@@ -217,6 +220,18 @@ static void execute(char *line, struct seq_buf *out)
 			seq_buf_printf(out, "%#llx\n", value);
 	} else if (!strcmp(name, "write") || !strcmp(name, "vwrite")) {
 		seq_buf_puts(out, touch(name, n[0], &n[1]) ? "fault\n" : "ok\n");
+	} else if (!strcmp(name, "use")) {
+		char way[32];
+		u64 found = 0;
+		int faults;
+
+		if (sscanf(line, "%*s %31s %lli", way, &n[0]) < 2)
+			return;
+		faults = use(way, n[0], &found);
+		if (faults < 0)
+			seq_buf_puts(out, "no such way\n");
+		else
+			seq_buf_printf(out, faults ? "fault\n" : "ok %#llx\n", found);
 	} else if (!strcmp(name, "va")) {
 		seq_buf_printf(out, "%#lx\n", (unsigned long)__va(n[0]));
 	} else if (!strcmp(name, "scan")) {
@@ -286,8 +301,15 @@ static ssize_t command_read(struct file *f, char __user *data, size_t size, loff
 	return done;
 }
 
+static int command_mmap(struct file *f, struct vm_area_struct *vma)
+{
+	return remap_pfn_range(vma, vma->vm_start, vma->vm_pgoff, vma->vm_end - vma->vm_start,
+			       vma->vm_page_prot);
+}
+
 static const struct file_operations operations = {
 	.owner = THIS_MODULE,
+	.mmap = command_mmap,
 	.write = command_write,
 	.read = command_read,
 };
@@ -302,7 +324,7 @@ static int __init attack_init(void)
 	own = alloc_pages(GFP_KERNEL | __GFP_ZERO, OWN_ORDER);
 	if (!own)
 		goto no_pages;
-	file = debugfs_create_file("hvattack", 0600, NULL, NULL, &operations);
+	file = debugfs_create_file_unsafe("hvattack", 0600, NULL, NULL, &operations);
 	error = PTR_ERR_OR_ZERO(file);
 	if (!error)
 		return 0;

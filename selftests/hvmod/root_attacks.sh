@@ -65,6 +65,16 @@ for way in write vwrite; do
 	is "hidden: $way is a fault that the writer survives" "fault" "$way $((core + 0x3000)) 0x4141414141414141"
 	check "hidden: $way is counted" [ "$(sum denied)" -gt "$writes" ]
 done
+# By other instructions and other mappings, and by the processor itself. The page is in hvcore's code.
+for way in increment bts fxsave xsave movnti stos wstraddle; do
+	is "hidden: $way is a fault as well" "fault" "use $way $((core + 0x8000))"
+done
+for way in compare movs straddle clflush uncached combined; do
+	is "hidden: by $way it is zeros, too" "ok 0x0" "use $way $((core + 0x8000))"
+done
+is "hidden: a page table in it leads nowhere" "fault" "use walk $((core + 0x8000))"
+check "hidden: a program that has it mapped reads zeros and is not let write, nor is the kernel for it" \
+	./ring3 hidden $((core + 0x8000))
 is "hidden: what was written is not there" "0x0" "read $((core + 0x3000))"
 check "hidden: hvcore's log has the writer" sh -c "./hvctl log | grep -q 'denied: write of the root to 0x.* at 0xffff'"
 check "hidden: hvctl info has the writer" sh -c "./hvctl info | grep -q 'write refused was at 0xffff'"
