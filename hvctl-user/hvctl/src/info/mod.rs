@@ -6,15 +6,19 @@ use std::fmt;
 use std::io::{self, Write as _};
 
 use anyhow::{Context, Result, anyhow};
-use hvmod_ioctls::{
-    Client, EXIT_REASONS, Info, LpInfo, PartitionInfo, Signature, VpInfo, vp_state,
-};
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
+use hvmod_ioctls::{Client, Info, LpInfo, PartitionInfo, VpInfo};
 use serde::Serialize;
 
 use crate::holders::{self, Holder};
 use crate::{args, status};
+use exits::{Exits, exits, list};
+use lp::Lp;
+pub use lp::{Answer, ask};
+use partition::Partition;
+
+mod exits;
+mod lp;
+mod partition;
 
 /// What to say when hvcore is no more.
 pub const DEAD: &str = "hvcore died with all partitions; Linux runs on without it: see \
@@ -31,188 +35,6 @@ pub fn open() -> Result<Client> {
         io::ErrorKind::PermissionDenied => anyhow!("cannot open {}: be root", Client::DEVICE),
         _ => anyhow::Error::new(cause).context(format!("cannot open {}", Client::DEVICE)),
     })
-}
-
-/// What CPUID says on an LP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Answer {
-    /// In the root partition, by this index.
-    Root(u32),
-    /// Not in the root partition.
-    Outside,
-    /// The processor cannot be asked: Linux has it offline.
-    Offline,
-}
-
-#[derive(Debug, Serialize)]
-struct Exits {
-    reason: usize,
-    name: String,
-    count: u64,
-}
-
-#[derive(Debug, Serialize)]
-struct Lp {
-    index: u32,
-    cpu: u32,
-    apic_id: u32,
-    active: bool,
-    cpuid: Answer,
-    child_runs: u64,
-    nmis: u64,
-    hypercalls: u64,
-    denied: u64,
-    denied_rip: u64,
-    hidden_reads: u64,
-    root_exits: Vec<Exits>,
-    child_exits: Vec<Exits>,
-}
-
-impl fmt::Display for Lp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cpuid = match self.cpuid {
-            Answer::Root(index) => format!("CPUID says root partition, LP {index}"),
-            Answer::Outside => "CPUID says not in the root partition".into(),
-            Answer::Offline => "offline in Linux, CPUID not asked".into(),
-        };
-        let state = if self.active {
-            "in the root partition"
-        } else {
-            "not in VMX operation"
-        };
-        writeln!(
-            f,
-            "  LP {} (CPU {}, APIC ID {}): {state}; {cpuid}; {} child runs, {} hypercalls, \
-             {} NMIs, hidden memory: {} writes refused, {} reads of zeros",
-            self.index,
-            self.cpu,
-            self.apic_id,
-            self.child_runs,
-            self.hypercalls,
-            self.nmis,
-            self.denied,
-            self.hidden_reads
-        )?;
-        if self.denied != 0 {
-            writeln!(
-                f,
-                "    the last write refused was at {:#x}",
-                self.denied_rip
-            )?;
-        }
-        Ok(())
-    }
-}
-
-/// What a VP does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-enum Doing {
-    Stopped,
-    /// On this CPU.
-    Running(u32),
-    Ready,
-    Halted,
-    WaitsForSipi,
-}
-
-impl From<&VpInfo> for Doing {
-    fn from(vp: &VpInfo) -> Self {
-        match vp.state {
-            vp_state::RUNNING => Self::Running(vp.cpu),
-            vp_state::READY => Self::Ready,
-            vp_state::HALTED => Self::Halted,
-            vp_state::WAITS_FOR_SIPI => Self::WaitsForSipi,
-            _ => Self::Stopped,
-        }
-    }
-}
-
-impl fmt::Display for Doing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Stopped => f.write_str("with its program"),
-            Self::Running(cpu) => write!(f, "runs on CPU {cpu}"),
-            Self::Ready => f.write_str("ready to run"),
-            Self::Halted => f.write_str("halted"),
-            Self::WaitsForSipi => f.write_str("waits to be started"),
-        }
-    }
-}
-
-#[derive(Debug, Serialize)]
-struct Vp {
-    index: u32,
-    state: Doing,
-    thread: i32,
-    handled: u64,
-    injected: u64,
-    exits: Vec<Exits>,
-}
-
-impl fmt::Display for Vp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let thread = match self.thread {
-            0 => String::new(),
-            thread => format!(" (thread {thread})"),
-        };
-        let exits: u64 = self.exits.iter().map(|exit| exit.count).sum();
-        writeln!(
-            f,
-            "  VP {}{thread}: {}; {exits} exits, {} of them seen by the root, {} interrupts",
-            self.index,
-            self.state,
-            exits.saturating_sub(self.handled),
-            self.injected
-        )
-    }
-}
-
-#[derive(Debug, Serialize)]
-struct Partition {
-    id: u64,
-    owner: i32,
-    name: String,
-    /// Who has it, if its owner is not to be seen.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    holders: Vec<Holder>,
-    vps: u32,
-    virtual_processors: Vec<Vp>,
-    shared_bytes: u64,
-    private_bytes: u64,
-    deposited_bytes: u64,
-    exits: Vec<Exits>,
-}
-
-impl fmt::Display for Partition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let owner = match self.owner {
-            0 if self.holders.is_empty() => "an owner not visible here".into(),
-            0 => {
-                let holders: Vec<_> = self.holders.iter().map(Holder::to_string).collect();
-                format!(
-                    "made by {}, which is gone, held by {}",
-                    self.name,
-                    holders.join(", ")
-                )
-            }
-            owner => format!("{} (process {owner})", self.name),
-        };
-        writeln!(
-            f,
-            "partition {}: {owner}, {} VPs, {} of memory shared, {} private, {} deposited",
-            self.id,
-            self.vps,
-            size(self.shared_bytes),
-            size(self.private_bytes),
-            size(self.deposited_bytes)
-        )?;
-        for vp in &self.virtual_processors {
-            write!(f, "{vp}")?;
-        }
-        list(f, "  its exits", &self.exits)
-    }
 }
 
 #[derive(Debug, Serialize)]
@@ -240,50 +62,6 @@ struct Report {
     agreed: bool,
 }
 
-/// Asks CPUID on the given processor, by running there.
-pub fn ask(cpu: u32) -> Answer {
-    let here = Pid::from_raw(0);
-    let Ok(before) = sched_getaffinity(here) else {
-        return Answer::Offline;
-    };
-    let mut set = CpuSet::new();
-    if set.set(cpu as usize).is_err() || sched_setaffinity(here, &set).is_err() {
-        return Answer::Offline;
-    }
-    let answer = match hvmod_ioctls::signature_here() {
-        Signature::Root => Answer::Root(hvmod_ioctls::lp_here()),
-        Signature::Other => Answer::Outside,
-    };
-    if let Err(cause) = sched_setaffinity(here, &before) {
-        tracing::warn!("the affinity of hvctl could not be restored: {cause}");
-    }
-    answer
-}
-
-/// Counters that are not zero, by number of reason, the most frequent first.
-fn exits<'a>(counters: impl IntoIterator<Item = &'a [u64; EXIT_REASONS]>) -> Vec<Exits> {
-    let mut sums = [0u64; EXIT_REASONS];
-    for counter in counters {
-        for (sum, count) in sums.iter_mut().zip(counter) {
-            *sum = sum.saturating_add(*count);
-        }
-    }
-    let name = |reason| {
-        hvmod_ioctls::exit_reason(reason)
-            .map_or_else(|| format!("exit reason {reason}"), str::to_owned)
-    };
-    let mut exits: Vec<_> = (0..EXIT_REASONS)
-        .filter(|&reason| sums[reason] > 0)
-        .map(|reason| Exits {
-            reason,
-            name: name(reason),
-            count: sums[reason],
-        })
-        .collect();
-    exits.sort_by_key(|exit| std::cmp::Reverse(exit.count));
-    exits
-}
-
 fn report(
     info: &Info,
     lps: &[LpInfo],
@@ -298,29 +76,7 @@ fn report(
     };
     let root_exits = exits(lps.iter().map(|lp| &lp.root_exits));
     let child_exits = exits(lps.iter().map(|lp| &lp.child_exits));
-    let lps: Vec<_> = lps
-        .iter()
-        .map(|lp| Lp {
-            index: lp.index,
-            cpu: lp.cpu,
-            apic_id: lp.apic_id,
-            active: lp.active != 0,
-            cpuid: ask(lp.cpu),
-            child_runs: lp.child_runs,
-            nmis: lp.nmis,
-            hypercalls: lp.hypercalls,
-            denied: lp.denied,
-            denied_rip: lp.denied_rip,
-            hidden_reads: lp.hidden_reads,
-            root_exits: exits([&lp.root_exits]),
-            child_exits: exits([&lp.child_exits]),
-        })
-        .collect();
-    let agrees = |lp: &Lp| match lp.cpuid {
-        Answer::Root(index) => lp.active && index == lp.index,
-        Answer::Outside => !lp.active,
-        Answer::Offline => true,
-    };
+    let lps: Vec<_> = lps.iter().map(|lp| Lp::new(lp, ask(lp.cpu))).collect();
     Report {
         abi: info.abi,
         dead: info.dead != 0,
@@ -334,34 +90,16 @@ fn report(
         private_bytes: info.private_bytes,
         measures: hvmod_ioctls::measure_names(info.measures),
         measures_lacking: hvmod_ioctls::measure_names(info.measures_lacking),
-        agreed: lps.len() == info.lps as usize && lps.iter().all(agrees),
+        agreed: lps.len() == info.lps as usize && lps.iter().all(Lp::agrees),
         lps,
         partitions: partitions
             .iter()
-            .map(|(partition, vps)| Partition {
-                id: partition.id,
-                owner: partition.owner,
-                name: partition.name(),
-                holders: match partition.owner {
+            .map(|(partition, vps)| {
+                let holders = match partition.owner {
                     0 => holders.remove(&partition.id).unwrap_or_default(),
                     _ => Vec::new(),
-                },
-                vps: partition.vps,
-                virtual_processors: vps
-                    .iter()
-                    .map(|vp| Vp {
-                        index: vp.index,
-                        state: vp.into(),
-                        thread: vp.thread,
-                        handled: vp.handled,
-                        injected: vp.injected,
-                        exits: exits([&vp.exits]),
-                    })
-                    .collect(),
-                shared_bytes: partition.shared_bytes,
-                private_bytes: partition.private_bytes,
-                deposited_bytes: partition.deposited_bytes,
-                exits: exits([&partition.exits]),
+                };
+                Partition::new(partition, vps, holders)
             })
             .collect(),
         root_exits,
@@ -375,17 +113,6 @@ fn size(bytes: u64) -> String {
         bytes if bytes >= 10 << 20 => format!("{} MiB", bytes >> 20),
         bytes => format!("{} KiB", bytes.div_ceil(1 << 10)),
     }
-}
-
-fn list(f: &mut fmt::Formatter<'_>, title: &str, exits: &[Exits]) -> fmt::Result {
-    if exits.is_empty() {
-        return writeln!(f, "{title}: none");
-    }
-    writeln!(f, "{title}:")?;
-    for exit in exits {
-        writeln!(f, "  {:>12}  {} ({})", exit.count, exit.name, exit.reason)?;
-    }
-    Ok(())
 }
 
 impl Report {
@@ -479,6 +206,8 @@ pub fn main(args: &args::Info) -> Result<u8> {
 
 #[cfg(test)]
 mod tests {
+    use hvmod_ioctls::vp_state;
+
     use super::*;
 
     fn lp(index: u32) -> LpInfo {
