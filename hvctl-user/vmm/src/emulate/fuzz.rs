@@ -348,7 +348,7 @@ fn attempt(input: &mut Unstructured, memory: GuestMemory) -> Result<()> {
     // Rights count.
     cpu.cr0 |= u64::from(kind >> 1 & 1) << 16;
     cpu.cr4 |= u64::from(kind >> 2 & 1) << 21;
-    cpu.ss.attributes |= u16::from(kind >> 3 & 1) * 3 << 5;
+    cpu.ss.attributes |= (u16::from(kind >> 3 & 1) * 3) << 5;
     let mut bytes: [u8; 15] = input.arbitrary()?;
     if kind >> 4 & 3 != 0 {
         let code = code(input)?;

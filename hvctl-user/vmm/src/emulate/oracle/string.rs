@@ -109,7 +109,7 @@ pub fn check(before: &CpuState, after: &CpuState, instruction: &Instruction, see
         let (from, old) = (from.unwrap_or(0), old.unwrap_or(0));
         let mut compare = |left: u64, right: u64| {
             let (equal, less) = (u64::from(left == right), u64::from(left < right));
-            flags = equal * ZERO | less * CARRY;
+            flags = (equal * ZERO) | (less * CARRY);
             equal != 0
         };
         let equal = match kind {

@@ -213,7 +213,7 @@ impl Switched<'_> {
                 .and_then(|event| event.error_code)
                 .map_or(0, u64::from);
             let code = code & [0xffff, 0xffff_ffff][usize::from(slots.size == 4)];
-            let place = after.ss.base + pointer & 0xffff_ffff;
+            let place = (after.ss.base + pointer) & 0xffff_ffff;
             assert!(word(self.left, place, slots.size).is_none_or(|seen| seen == code));
         }
     }
