@@ -59,14 +59,14 @@ pub(super) struct Doorbells {
     /// Number of them, so that a partition without any need not look.
     count: Atomic<usize>,
     #[pin]
-    list: Mutex<KVec<Doorbell>>,
+    list: Mutex<KVVec<Doorbell>>,
 }
 
 impl Doorbells {
     pub(super) fn new() -> impl PinInit<Self> {
         pin_init!(Self {
             count: Atomic::new(0),
-            list <- new_mutex!(KVec::new()),
+            list <- new_mutex!(KVVec::new()),
         })
     }
 

@@ -82,11 +82,11 @@ impl Watcher for Irqfd {
 }
 
 /// The irqfds of a partition.
-pub(super) struct Irqfds(KVec<Watch<Irqfd>>);
+pub(super) struct Irqfds(KVVec<Watch<Irqfd>>);
 
 impl Irqfds {
     pub(super) const fn new() -> Self {
-        Self(KVec::new())
+        Self(KVVec::new())
     }
 
     /// Gives each its new route.

@@ -273,7 +273,8 @@ impl Region {
 
 /// All regions of a partition. No two overlap.
 pub(super) struct Regions {
-    list: KVec<Region>,
+    /// As many as the program makes, which can be more than fit into pages that follow each other.
+    list: KVVec<Region>,
     /// Accesses are tracked, in every region.
     tracked: bool,
 }
@@ -281,7 +282,7 @@ pub(super) struct Regions {
 impl Regions {
     pub(super) const fn new() -> Self {
         Self {
-            list: KVec::new(),
+            list: KVVec::new(),
             tracked: false,
         }
     }
@@ -382,7 +383,7 @@ impl Regions {
 
     /// Adds a region that [`map`] made.
     pub(super) fn add(&mut self, partition: PartitionId, region: Region) -> Result {
-        if let Err(error) = self.list.reserve(1, GFP_KERNEL) {
+        if let Err(error) = self.list.reserve(1, GFP_KERNEL_ACCOUNT) {
             region.unmap_all(partition);
             return Err(error.into());
         }

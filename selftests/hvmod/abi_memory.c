@@ -198,6 +198,7 @@ static void many_regions(void)
 {
 	struct partition p;
 	uint8_t *memory = some_memory(256 * PAGE);
+	const int most = 16500;
 	int i, failed = 0;
 
 	partition_open(&p);
@@ -210,6 +211,10 @@ static void many_regions(void)
 	start_long(&p, long_mmio, long_mmio_end);
 	set(&p, HV_RBX, 0);
 	run_to(&p, HV_MSG_UNMAPPED_GPA, "and the guest runs on");
+	/* A list of them that kmalloc() has no room for. */
+	for (i = 0; i < most && !map(&p, 0x40000000 + (uint64_t)i * PAGE, memory, PAGE, WRITABLE); i++)
+		;
+	tap_equal("there can be many more of them", i, most);
 	partition_close(&p);
 	munmap(memory, 256 * PAGE);
 }
