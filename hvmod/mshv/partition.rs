@@ -32,7 +32,10 @@ use core::ffi::CStr;
 use kernel::{
     new_mutex,
     prelude::*,
-    sync::{atomic::Atomic, Arc, Mutex, SetOnce},
+    sync::{
+        atomic::{Atomic, Relaxed},
+        Arc, Mutex, SetOnce,
+    },
 };
 
 /// What one call on the partition's file at a time may change.
@@ -50,6 +53,8 @@ pub(crate) struct Partition {
     core: CorePartition,
     /// The property TIME_FREEZE.
     pub(super) frozen: Atomic<bool>,
+    /// See [`while_stopped`](Partition::while_stopped).
+    stopped: Atomic<bool>,
     vps: [SetOnce<Arc<Vp>>; MAX_VPS],
     pub(super) setup: Killable<Setup>,
     #[pin]
@@ -80,6 +85,7 @@ impl Partition {
             pin_init!(Self {
                 core,
                 frozen: Atomic::new(false),
+                stopped: Atomic::new(false),
                 vps: [const { SetOnce::new() }; MAX_VPS],
                 setup,
                 regions <- new_mutex!(Regions::new()),
@@ -117,6 +123,25 @@ impl Partition {
         let (before, behind) = self.vps.split_at(spinning.index() as usize);
         let others = Iterator::chain(behind.iter().skip(1), before);
         let _ = others.filter_map(SetOnce::as_ref).any(|vp| vp.give_turn());
+    }
+
+    /// Does `work` while no VP runs. One at a time: the caller has `setup`.
+    pub(super) fn while_stopped(&self, work: impl FnOnce()) {
+        self.stopped.store(true, Relaxed);
+        // Who runs one has its state, and looks again before the next entry.
+        self.vps
+            .iter()
+            .filter_map(SetOnce::as_ref)
+            .for_each(|vp| drop(vp.lock()));
+        work();
+        self.stopped.store(false, Relaxed);
+        self.notify(u64::MAX);
+    }
+
+    /// Whether VPs wait until [`while_stopped`](Self::while_stopped) is done.
+    #[inline]
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Relaxed)
     }
 
     fn initialize(&self, setup: &mut Setup) -> Result<isize> {

@@ -83,8 +83,8 @@ pub(super) fn set(partition: &Partition, setup: &mut Setup, arg: usize) -> Resul
     // No LP sees the pages as the root any more; before that, no VP would run.
     hypercall::sync_all();
     if result.is_err() && done != 0 {
-        // The pages come back when the partition is destroyed.
-        hypercall::gpa_unmap(partition.id(), request.gpa, done);
+        // The pages come back when the partition is destroyed. hvcore takes none away while a VP runs.
+        partition.while_stopped(|| hypercall::gpa_unmap(partition.id(), request.gpa, done));
     }
     result?;
     setup.private = true;

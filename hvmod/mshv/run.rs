@@ -65,7 +65,7 @@ fn run<'a>(partition: &Partition, vp: &'a Vp) -> Result<MutexGuard<'a, State>> {
         if !hypercall::core_alive() {
             return Err(ENODEV);
         }
-        if state.local.explicit_suspend || partition.is_frozen() {
+        if state.local.explicit_suspend || partition.is_frozen() || partition.is_stopped() {
             state = sleep(vp, state, None)?;
             continue;
         }

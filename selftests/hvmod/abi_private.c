@@ -5,7 +5,10 @@
  */
 #define _GNU_SOURCE
 #include <elf.h>
+#include <linux/userfaultfd.h>
+#include <pthread.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "partition.h"
@@ -28,6 +31,13 @@ GUEST_CODE(64, reader,
 	"mov (%rbx), %rax\n"
 	"outl %eax, $0x12\n"
 	"1: jmp 1b\n");
+
+/* Works for a while, and then tells. */
+GUEST_CODE(64, worker,
+	"mov $30000000, %ecx\n"
+	"1: dec %ecx\n"
+	"jnz 1b\n"
+	"outl %eax, $0x10\n");
 
 static int create(void)
 {
@@ -237,6 +247,70 @@ static uint64_t private_bytes(void)
 	return error ? 0 : info.private_bytes;
 }
 
+/* Memory that can become private but for its last page. */
+struct half {
+	int fd, faults;
+	uint8_t *image;
+	int error;
+};
+
+#define HALF_SIZE	(18ull << 20)	/* more than one hypercall unmaps */
+#define HALF_GPA	(1ull << 30)
+
+static void *set_half(void *argument)
+{
+	struct half *half = argument;
+
+	half->error = set_private(half->fd, HALF_GPA, HALF_SIZE + PAGE, half->image, ALL);
+	return NULL;
+}
+
+/* The last page is waited for, and when a VP runs it turns out that there is none. */
+static void *end_half(void *argument)
+{
+	struct half *half = argument;
+
+	usleep(100000);
+	mprotect(half->image + HALF_SIZE, PAGE, PROT_NONE);
+	close(half->faults);
+	return NULL;
+}
+
+static void half_way(void)
+{
+	struct half half = {
+		.image = mmap(NULL, HALF_SIZE + PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+		.faults = syscall(SYS_userfaultfd, O_CLOEXEC),
+	};
+	struct uffdio_register last = {
+		.range = { .start = (uintptr_t)half.image + HALF_SIZE, .len = PAGE },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	struct uffdio_api api = { .api = UFFD_API };
+	uint8_t *page = some_memory(PAGE);
+	pthread_t caller, ender;
+	struct partition p;
+	struct uffd_msg fault;
+
+	if (ioctl(half.faults, UFFDIO_API, &api) || ioctl(half.faults, UFFDIO_REGISTER, &last))
+		tap_bail_out("userfaultfd: %s", strerror(errno));
+	partition_open(&p);
+	start_long(&p, worker, worker_end);
+	half.fd = p.fd;
+	pthread_create(&caller, NULL, set_half, &half);
+	tap(read(half.faults, &fault, sizeof(fault)) == sizeof(fault), "half of some memory is private");
+	pthread_create(&ender, NULL, end_half, &half);
+	run_to(&p, HV_MSG_IO_PORT, "a VP runs, also while the rest cannot be");
+	pthread_join(caller, NULL);
+	pthread_join(ender, NULL);
+	tap_equal("which is EFAULT", half.error, EFAULT);
+	tap_equal("and nothing of it is left",
+		  map(&p, HALF_GPA + HALF_SIZE - PAGE, page, PAGE, WRITABLE) ? errno : 0, 0);
+	partition_close(&p);
+	munmap(half.image, HALF_SIZE + PAGE);
+	munmap(page, PAGE);
+}
+
 /* The owner is killed while its guest runs. */
 static void killed(void)
 {
@@ -303,6 +377,7 @@ int main(int argc, char **argv)
 		return death(argv[2]);
 	alarm(900);
 	refusals();
+	half_way();
 
 	image = make_image(&p);
 	tap(find_secret() >= PATTERN_PAGES, "the secret can be found in memory that is not private");
