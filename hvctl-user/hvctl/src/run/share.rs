@@ -4,13 +4,15 @@
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, anyhow};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
+};
 use vmm::device::virtio::fs::FileSystem;
 use vmm::vm::Attached;
 
@@ -62,13 +64,46 @@ fn start(wanted: &Share) -> Result<UnixStream> {
     Ok(stream)
 }
 
-/// A socket that listens, with one connection waiting. It has a name that nobody else can guess,
-/// and is in no file system.
+/// A socket that listens, with one connection waiting. It is in no file system, and its name is one
+/// that nobody else can guess; but all can read it once it is there.
 fn pair() -> io::Result<(UnixListener, UnixStream)> {
     let random = || RandomState::new().build_hasher().finish();
     let name = format!("hvctl-share-{:016x}{:016x}", random(), random());
-    let address = SocketAddr::from_abstract_name(name)?;
-    let listener = UnixListener::bind_addr(&address)?;
-    let stream = UnixStream::connect_addr(&address)?;
+    let address = UnixAddr::new_abstract(name.as_bytes())?;
+    let (listener, stream) = (new_socket()?, new_socket()?);
+    bind(listener.as_raw_fd(), &address)?;
+    // No more than one can wait: where somebody else does, this fails, and when it has not, nobody
+    // else comes in before virtiofsd has taken this one, which is all that it takes.
+    listen(&listener, Backlog::new(0)?)?;
+    connect(stream.as_raw_fd(), &address)?;
+    let (listener, stream) = (UnixListener::from(listener), UnixStream::from(stream));
+    listener.set_nonblocking(false)?;
+    stream.set_nonblocking(false)?;
     Ok((listener, stream))
+}
+
+/// A socket that does not wait.
+fn new_socket() -> nix::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    socket(AddressFamily::Unix, SockType::Stream, flags, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::errno::Errno;
+    use nix::sys::socket::getsockname;
+
+    use super::*;
+
+    #[test]
+    fn nobody_else_comes_in() {
+        let (listener, _stream) = pair().unwrap();
+        let address: UnixAddr = getsockname(listener.as_raw_fd()).unwrap();
+        let other = new_socket().unwrap();
+        assert_eq!(
+            connect(other.as_raw_fd(), &address),
+            Err(Errno::EAGAIN),
+            "another connection waits"
+        );
+    }
 }
