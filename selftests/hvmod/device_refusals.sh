@@ -168,6 +168,12 @@ becomes_confined() {
 	done
 }
 check "it becomes confined as root's is" becomes_confined
+for one in "2 stop" "1 devices"; do
+	refused "hvctl ${one#* } does not believe another user's run" ${one% *} "process $pid of user 1000" ./hvctl ${one#* } $pid
+done
+refused "a name that another user has" 2 "of user 1000.*choose another --name" \
+	./hvctl run --kernel exit.elf --memory 16 --name $pid
+check "that user's own hvctl does" as_user devices $pid
 kill $pid
 wait $pid 2>/dev/null
 

@@ -101,6 +101,9 @@ queues did; =debug says more.";
 #[command(after_help = RUN_HELP)]
 pub struct Run {
     /// What 'hvctl stop' is to know the run by [default: its process ID]
+    ///
+    /// Any user can take any name, once; but 'hvctl stop' and its like only speak to runs of the
+    /// user who calls them, and of root.
     #[arg(long, value_name = "NAME", value_parser = name)]
     pub name: Option<String>,
 

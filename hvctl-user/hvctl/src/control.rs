@@ -4,10 +4,12 @@
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixStream};
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
+use nix::sys::socket::{UnixCredentials, getsockopt, sockopt::PeerCredentials};
+use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 use vmm::device::virtio::counters::Figures;
 
@@ -45,12 +47,49 @@ pub struct Device {
 
 /// Connects to a run.
 pub fn connect(name: &str) -> Result<UnixStream> {
-    UnixStream::connect_addr(&address(name)?).map_err(|cause| match cause.kind() {
+    let run = UnixStream::connect_addr(&address(name)?).map_err(|cause| match cause.kind() {
         ErrorKind::ConnectionRefused => anyhow!(
             "there is no run of the name {name}: it is what 'hvctl run --name' said, or else \
              the process ID of that hvctl"
         ),
         _ => anyhow!("cannot reach the run {name}: {cause}"),
+    })?;
+    let holder = peer(&run)?;
+    ensure!(
+        is_trusted(&holder),
+        "the name {name} is that of {}: if it is a run, ask it as that user",
+        of(&holder)
+    );
+    Ok(run)
+}
+
+/// Who is at the other end.
+pub fn peer(stream: &UnixStream) -> io::Result<UnixCredentials> {
+    Ok(getsockopt(stream, PeerCredentials)?)
+}
+
+/// Any user can take any name, so that what is behind one is told what to do, and believed, only if
+/// it is of this user, or root's.
+pub fn is_trusted(peer: &UnixCredentials) -> bool {
+    peer.uid() == 0 || peer.uid() == geteuid().as_raw()
+}
+
+fn of(peer: &UnixCredentials) -> String {
+    format!("process {} of user {}", peer.pid(), peer.uid())
+}
+
+/// Takes a name.
+pub fn listen(name: &str) -> Result<UnixListener> {
+    UnixListener::bind_addr(&address(name)?).map_err(|cause| match cause.kind() {
+        ErrorKind::AddrInUse => match connect(name) {
+            // Or it has just ended.
+            Ok(_) => anyhow!(
+                "there is a run of the name {name} already: choose another --name, or end it with \
+                 'hvctl stop {name}'"
+            ),
+            Err(cause) => anyhow!("{cause:#}; or choose another --name"),
+        },
+        _ => anyhow!("cannot take the name {name}: {cause}"),
     })
 }
 
@@ -64,7 +103,7 @@ pub fn ask(name: &str, request: Request) -> Result<Answer> {
 }
 
 /// The address of a run.
-pub fn address(name: &str) -> io::Result<SocketAddr> {
+fn address(name: &str) -> io::Result<SocketAddr> {
     SocketAddr::from_abstract_name(format!("hvctl/run/{name}"))
 }
 

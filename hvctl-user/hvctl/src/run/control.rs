@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The run's end of [`crate::control`].
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use nix::unistd::geteuid;
+use anyhow::Result;
 use vmm::confine;
 use vmm::device::virtio::balloon::{Account, PAGE};
 use vmm::device::virtio::counters::Watched;
@@ -23,14 +21,7 @@ use crate::control::{self, Answer, Device, Reply, Request};
 pub fn listen(name: Option<&str>) -> Result<UnixListener> {
     let own = std::process::id().to_string();
     let name = name.unwrap_or(&own);
-    let listener = UnixListener::bind_addr(&control::address(name)?);
-    listener.map_err(|cause| match cause.kind() {
-        ErrorKind::AddrInUse => anyhow!(
-            "there is a run of the name {name} already: choose another --name, or end it with \
-             'hvctl stop {name}'"
-        ),
-        _ => anyhow!("cannot take the name {name}: {cause}"),
-    })
+    control::listen(name)
 }
 
 /// What requests are about.
@@ -91,8 +82,7 @@ const MAX_OPEN: usize = 16;
 
 /// Root and whoever started the run may.
 fn is_allowed(stream: &UnixStream) -> bool {
-    getsockopt(stream, PeerCredentials)
-        .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == geteuid().as_raw())
+    control::peer(stream).is_ok_and(|peer| control::is_trusted(&peer))
 }
 
 fn answer(mut stream: UnixStream, run: &Run) {
