@@ -9,8 +9,8 @@
 #include <linux/fs.h>
 #include <linux/mm.h>
 #include <linux/module.h>
-#include <linux/seq_file.h>
 #include <linux/slab.h>
+#include <linux/sprintf.h>
 
 #include "mshv.h"
 
@@ -64,36 +64,33 @@ static int anon_mmap(struct file *file, struct vm_area_struct *vma)
 	return 0;
 }
 
-/* In /proc/PID/fdinfo: whose file it is, for who looks for a partition's holder. */
-static void anon_show_fdinfo(struct seq_file *info, struct file *file)
-{
-	struct anon *anon = file->private_data;
-
-	seq_printf(info, "partition:\t%llu\n", anon->ops->partition(anon->data));
-}
-
 static const struct file_operations anon_fops = {
 	.owner = THIS_MODULE,
 	.unlocked_ioctl = anon_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
 	.release = anon_release,
 	.mmap = anon_mmap,
-	.show_fdinfo = anon_show_fdinfo,
 	.llseek = noop_llseek,
 };
 
-/* On success, releasing the file calls ops->release; on failure nothing does. */
-struct file *hvmod_anon_new(const struct hvmod_anon_ops *ops, void *data)
+/*
+ * On success, releasing the file calls ops->release; on failure nothing does.
+ * The name that /proc/PID/fd and /proc/PID/maps show ends in @partition, for who
+ * looks for a partition's holder.
+ */
+struct file *hvmod_anon_new(const struct hvmod_anon_ops *ops, u64 partition, void *data)
 {
 	struct anon *anon = kmalloc(sizeof(*anon), GFP_KERNEL_ACCOUNT);
 	struct file *file;
+	char name[32];
 
 	if (!anon)
 		return ERR_PTR(-ENOMEM);
 
 	anon->ops = ops;
 	anon->data = data;
-	file = anon_inode_getfile(ops->name, &anon_fops, anon, O_RDWR);
+	snprintf(name, sizeof(name), "%s-%llu", ops->name, partition);
+	file = anon_inode_getfile(name, &anon_fops, anon, O_RDWR);
 	if (IS_ERR(file))
 		kfree(anon);
 	return file;

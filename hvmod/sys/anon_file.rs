@@ -16,7 +16,6 @@ struct Ops {
     ioctl: extern "C" fn(*mut c_void, c_uint, c_ulong) -> c_long,
     release: extern "C" fn(*mut c_void),
     page: extern "C" fn(*mut c_void, c_ulong) -> *mut c_void,
-    partition: extern "C" fn(*mut c_void) -> u64,
 }
 
 /// `struct file`.
@@ -26,7 +25,7 @@ struct RawFile {
 }
 
 extern "C" {
-    fn hvmod_anon_new(ops: *const Ops, data: *mut c_void) -> *mut RawFile;
+    fn hvmod_anon_new(ops: *const Ops, partition: u64, data: *mut c_void) -> *mut RawFile;
     fn hvmod_anon_reserve() -> c_int;
     fn hvmod_anon_install(fd: c_int, file: *mut RawFile);
     fn hvmod_anon_cancel(fd: c_int, file: *mut RawFile);
@@ -34,7 +33,7 @@ extern "C" {
 
 /// What a file is of. It is dropped when the last descriptor and the last mapping are gone.
 pub(crate) trait AnonFile: Send + Sync + Sized + 'static {
-    /// What /proc shows.
+    /// What /proc shows, with the number of the partition behind it.
     const NAME: &'static CStr;
 
     /// An ioctl. Calls may run at the same time.
@@ -58,7 +57,6 @@ impl<T: AnonFile> Table<T> {
         ioctl: Self::ioctl,
         release: Self::release,
         page: Self::page,
-        partition: Self::partition,
     };
 
     extern "C" fn ioctl(data: *mut c_void, cmd: c_uint, arg: c_ulong) -> c_long {
@@ -81,11 +79,6 @@ impl<T: AnonFile> Table<T> {
             Err(error) => error.to_ptr(),
         }
     }
-
-    extern "C" fn partition(data: *mut c_void) -> u64 {
-        // SAFETY: As in `ioctl`.
-        unsafe { &*data.cast::<T>() }.partition()
-    }
 }
 
 /// A file that no program can see yet.
@@ -104,9 +97,10 @@ impl Pending {
         // SAFETY: Process context; no other precondition.
         let fd = unsafe { hvmod_anon_reserve() };
         to_result(fd)?;
+        let partition = object.partition();
         let data = KBox::into_raw(object);
         // SAFETY: The functions of the table fit `data`.
-        match from_err_ptr(unsafe { hvmod_anon_new(Table::<T>::OPS, data.cast()) }) {
+        match from_err_ptr(unsafe { hvmod_anon_new(Table::<T>::OPS, partition, data.cast()) }) {
             // INVARIANT: Both just made.
             Ok(file) => Ok(Self { fd, file }),
             Err(error) => {

@@ -18,11 +18,9 @@ struct hvmod_anon_ops {
 	void (*release)(void *data);
 	/* Kernel address of the page at @pgoff, or an ERR_PTR. */
 	void *(*page)(void *data, unsigned long pgoff);
-	/* Number of the partition. */
-	u64 (*partition)(void *data);
 };
 
-struct file *hvmod_anon_new(const struct hvmod_anon_ops *ops, void *data);
+struct file *hvmod_anon_new(const struct hvmod_anon_ops *ops, u64 partition, void *data);
 int hvmod_anon_reserve(void);
 void hvmod_anon_install(int fd, struct file *file);
 void hvmod_anon_cancel(int fd, struct file *file);

@@ -41,15 +41,17 @@ here)
 		refused "suspend without partitions: $state is refused" 1 "not permitted" sh -c "echo $state >/sys/power/state"
 	done
 	if [ -n "$CHILDREN" ]; then
-		heir=$(./inherit)
-		refused "rmmod is refused while a partition was inherited" 1 "busy\|unavailable" rmmod hvmod
-		check "hvctl info says by whom" sh -c "./hvctl info |
-			grep -q 'made by inherit, which is gone, held by inherit (process $heir)'"
-		kill -KILL "$heir"
-		tries=0
-		while ./hvctl info | grep -q inherit && [ $tries -lt 20 ]; do
-			usleep 100000
-			tries=$((tries + 1))
+		for way in inherited mapped; do
+			heir=$(./inherit ${way#inherited})
+			refused "rmmod is refused while a partition was $way" 1 "busy\|unavailable" rmmod hvmod
+			check "hvctl info says by whom it was $way" sh -c "./hvctl info |
+				grep -q 'made by inherit, which is gone, held by inherit (process $heir)'"
+			kill -KILL "$heir"
+			tries=0
+			while ./hvctl info | grep -q inherit && [ $tries -lt 20 ]; do
+				usleep 100000
+				tries=$((tries + 1))
+			done
 		done
 	fi
 	start_child

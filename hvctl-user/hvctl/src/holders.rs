@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Who has a partition's files open: its maker may have ended, and have given them to others.
+//! Who has a partition's files open or mapped: its maker may have ended, and have given them to others.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
 
-use procfs::process::{self, FDTarget, Process};
+use procfs::process::{self, FDTarget, MMapPath, Process};
 use serde::Serialize;
 
 /// A process.
@@ -21,8 +20,8 @@ impl fmt::Display for Holder {
     }
 }
 
-/// The processes that have files of partitions open, by the number of the partition; only what may
-/// be seen.
+/// The processes that have files of partitions open or mapped, by the number of the partition; only
+/// what may be seen.
 pub fn all() -> BTreeMap<u64, Vec<Holder>> {
     let mut holders: BTreeMap<u64, Vec<Holder>> = BTreeMap::new();
     for process in process::all_processes().into_iter().flatten().flatten() {
@@ -45,23 +44,22 @@ pub fn all() -> BTreeMap<u64, Vec<Holder>> {
 
 fn partitions_of(process: &Process) -> Vec<u64> {
     let files = process.fd().into_iter().flatten().flatten();
-    files
-        .filter(
-            |file| matches!(&file.target, FDTarget::AnonInode(kind) if kind.starts_with("mshv_")),
-        )
-        .filter_map(|file| {
-            let path = format!("/proc/{}/fdinfo/{}", process.pid(), file.fd);
-            number(&fs::read_to_string(path).ok()?)
-        })
-        .collect()
+    let files = files.filter_map(|file| match file.target {
+        FDTarget::AnonInode(name) => number(&name),
+        _ => None,
+    });
+    let maps = process.maps().into_iter().flatten();
+    let maps = maps.filter_map(|map| match map.pathname {
+        MMapPath::Path(path) => number(path.to_str()?.strip_prefix("anon_inode:")?),
+        _ => None,
+    });
+    files.chain(maps).collect()
 }
 
-/// The number of the partition that a file of hvmod tells in `fdinfo`.
-fn number(fdinfo: &str) -> Option<u64> {
-    let rest = fdinfo
-        .lines()
-        .find_map(|line| line.strip_prefix("partition:"))?;
-    rest.trim().parse().ok()
+/// The number of the partition that a file of that name is of.
+fn number(name: &str) -> Option<u64> {
+    let (kind, number) = name.rsplit_once('-')?;
+    kind.starts_with("mshv_").then(|| number.parse().ok())?
 }
 
 #[cfg(test)]
@@ -69,10 +67,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_says_whose_it_is() {
-        let told = "pos:\t0\nflags:\t0100002\nmnt_id:\t15\nino:\t9\npartition:\t12\n";
-        assert_eq!(number(told), Some(12));
-        assert_eq!(number("pos:\t0\n"), None);
-        assert_eq!(number("partition:\tx\n"), None);
+    fn a_name_says_whose_it_is() {
+        assert_eq!(number("mshv_vp-12"), Some(12));
+        assert_eq!(number("mshv_partition-3"), Some(3));
+        assert_eq!(number("mshv_vp"), None);
+        assert_eq!(number("mshv_vp-x"), None);
+        assert_eq!(number("[eventpoll]"), None);
+        assert_eq!(number("other-1"), None);
     }
 }
