@@ -45,6 +45,7 @@ use kernel::{
         atomic::{Acquire, Atomic, Full, Relaxed},
         Arc, Mutex, MutexGuard,
     },
+    time::{delay::fsleep, Delta},
 };
 
 /// Of [`Vp::running_on`]: why it is no CPU.
@@ -183,6 +184,23 @@ impl Vp {
         state
     }
 
+    /// The state, for one who can do without: none if it is not to be had soon, as while the thread that
+    /// runs the VP waits for memory of its program.
+    fn lock_soon(&self) -> Option<MutexGuard<'_, State>> {
+        const ATTEMPTS: usize = 20;
+        for _ in 0..ATTEMPTS {
+            let state = self.state.try_lock();
+            if state.is_some() {
+                return state;
+            }
+            if self.running_on.load(Relaxed) < idle::FIRST {
+                return Some(self.lock());
+            }
+            fsleep(Delta::from_millis(10));
+        }
+        None
+    }
+
     /// Whether another thread waits for the state.
     #[inline]
     pub(super) fn is_wanted(&self) -> bool {
@@ -283,7 +301,7 @@ impl Vp {
     /// hvcore's counters of this VP, if it still has them.
     fn stats(&self) -> Option<Shared<VpStats>> {
         let stats = Shared::<VpStats>::new().ok()?;
-        let _state = self.lock();
+        let _state = self.lock_soon()?;
         self.load(StateKind::Stats, stats.spa(), 0).ok()?;
         Some(stats)
     }

@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include <linux/capability.h>
+#include <linux/userfaultfd.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/eventfd.h>
@@ -23,6 +24,7 @@ GUEST_CODE(64, reader,
 	"jmp 1b\n");
 
 GUEST_CODE(64, sleeper, "cli\n1: hlt\njmp 1b\n");
+GUEST_CODE(64, talker, "outb %al, $0x10\nhlt\n");
 GUEST_CODE(64, spinner, "1: jmp 1b\n");
 
 #define EXTRA		0x400000
@@ -328,6 +330,82 @@ static void mappings(void)
 	partition_close(&p);
 }
 
+/* RUN_VP has nowhere to write its message until `answered`, or the time is up. */
+struct stuck {
+	struct partition *p;
+	void *page;
+	int faults;
+	volatile bool ran, answered, over;
+};
+
+static void *run_stuck(void *argument)
+{
+	struct stuck *stuck = argument;
+
+	stuck->ran = !ioctl(stuck->p->vp, MSHV_RUN_VP, stuck->page);
+	return NULL;
+}
+
+static void *resolve(void *argument)
+{
+	struct stuck *stuck = argument;
+	struct uffdio_zeropage zero = { .range = { (uintptr_t)stuck->page, PAGE } };
+	int tenths;
+
+	for (tenths = 0; tenths < 100 && !stuck->answered; tenths++)
+		usleep(100000);
+	stuck->over = true;
+	ioctl(stuck->faults, UFFDIO_ZEROPAGE, &zero);
+	return NULL;
+}
+
+/* What a call waits for is not for those to wait for who ask about the partition. */
+static void waits_for_memory(void)
+{
+	struct hvmod_partition_info partition = { 0 };
+	struct uffdio_register registration;
+	struct uffdio_api api = { .api = UFFD_API };
+	struct hvmod_vp_info vp = { 0 };
+	pthread_t runner, resolver;
+	struct uffd_msg message;
+	struct partition p;
+	struct stuck stuck = { .p = &p };
+	bool answered;
+
+	stuck.faults = syscall(SYS_userfaultfd, O_CLOEXEC);
+	if (stuck.faults < 0) {
+		tap(true, "who asks does not wait # SKIP userfaultfd: %s", strerror(errno));
+		return;
+	}
+	partition_open(&p);
+	start_long(&p, talker, talker_end);
+	stuck.page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	registration = (struct uffdio_register){
+		.range = { (uintptr_t)stuck.page, PAGE }, .mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	if (ioctl(stuck.faults, UFFDIO_API, &api) ||
+	    ioctl(stuck.faults, UFFDIO_REGISTER, &registration))
+		tap_bail_out("userfaultfd: %s", strerror(errno));
+	pthread_create(&runner, NULL, run_stuck, &stuck);
+	if (read(stuck.faults, &message, sizeof(message)) != sizeof(message))
+		tap_bail_out("userfaultfd: %s", strerror(errno));
+	pthread_create(&resolver, NULL, resolve, &stuck);
+	answered = !ioctl(p.device, HVMOD_GET_PARTITION_INFO, &partition);
+	vp.partition = partition.id;
+	answered = answered && !ioctl(p.device, HVMOD_GET_VP_INFO, &vp);
+	tap(answered && !stuck.over, "RUN_VP waits for memory of its program: who asks does not");
+	stuck.answered = true;
+	pthread_join(resolver, NULL);
+	pthread_join(runner, NULL);
+	memcpy(&p.message, stuck.page, sizeof(p.message));
+	tap(stuck.ran && p.message.type == HV_MSG_IO_PORT, "and it ends when it has that");
+	vp = (struct hvmod_vp_info){ .partition = partition.id };
+	tap(!ioctl(p.device, HVMOD_GET_VP_INFO, &vp) && vp.exits[30] == 1, "and its exit was counted");
+	munmap(stuck.page, PAGE);
+	close(stuck.faults);
+	partition_close(&p);
+}
+
 int main(void)
 {
 	struct rlimit files = { 64, 64 }, before;
@@ -338,6 +416,7 @@ int main(void)
 	inherited();
 	owner_dies();
 	threads();
+	waits_for_memory();
 	killed(sleeper, sleeper_end, "a process whose VP sleeps is killed");
 	killed(spinner, spinner_end, "a process whose VP spins is killed");
 	locked_memory();

@@ -80,7 +80,7 @@ struct hvmod_partition_info {
 	char comm[16];		/* out: its name, NUL-terminated */
 	__u64 shared_bytes;	/* out: root memory mapped into it */
 	__u64 deposited_bytes;	/* out: memory deposited for it */
-	__u64 exits[HVMOD_EXIT_REASONS];	/* out: VM exits of all its VPs */
+	__u64 exits[HVMOD_EXIT_REASONS];	/* out: VM exits of all its VPs, but for those as below */
 	__u64 private_bytes;	/* out: memory that it has for itself */
 	__u64 reserved[3];
 };
@@ -98,7 +98,8 @@ struct hvmod_vp_info {
 	__u32 state;		/* out: HVMOD_VP_* */
 	__u32 cpu;		/* out: Linux's number of the CPU that it runs on, if it runs */
 	__s32 thread;		/* out: thread that ran it last, in the caller's pid namespace; 0: not visible */
-	__u64 exits[HVMOD_EXIT_REASONS];	/* out: its VM exits */
+	__u64 exits[HVMOD_EXIT_REASONS];	/* out: its VM exits; 0, as the next two, while RUN_VP
+					   waits for memory of its program */
 	__u64 handled;		/* out: of them, those that the root did not see */
 	__u64 injected;		/* out: interrupts that it got */
 	__u64 reserved[4];
