@@ -66,6 +66,11 @@ pub(crate) fn core_alive() -> bool {
     !DEAD.load(Relaxed)
 }
 
+/// Whether the machine goes down: LPs leave, and none joins.
+pub(crate) fn is_over() -> bool {
+    OVER.load(Relaxed)
+}
+
 /// Frequency of the TSC, in kHz.
 pub(crate) fn tsc_khz() -> u64 {
     machine::tsc_khz()
@@ -361,9 +366,10 @@ fn status_of(answer: &Answer) -> Status {
     status
 }
 
-/// hvcore said that it is dead. What there is to do about it cannot be done here.
+/// hvcore said that it is dead. What there is to do about it cannot be done here. (When the machine
+/// goes down no LP is in hvcore any more.)
 pub(crate) fn note_death() {
-    if !DEAD.xchg(true, Relaxed) {
+    if !is_over() && !DEAD.xchg(true, Relaxed) {
         ticker::hurry();
     }
 }

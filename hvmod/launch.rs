@@ -23,7 +23,11 @@ use crate::{
         vmcall::vmcall,
     },
 };
-use kernel::{prelude::*, sync::Arc};
+use kernel::{
+    prelude::*,
+    sync::Arc,
+    time::{delay::fsleep, Delta},
+};
 
 /// hvcore runs beneath Linux while this exists.
 pub(crate) struct Launched {
@@ -79,22 +83,18 @@ impl Launched {
 
 impl Drop for Launched {
     fn drop(&mut self) {
-        // From here on no LP joins.
-        self.hotplug = None;
+        // Before the lock: they wait for it when they are called.
         self.notifiers = None;
-
-        let Some(core) = loaded::get() else {
+        let lock = HotplugLock::new();
+        // From here on no LP joins.
+        if let Some(hotplug) = self.hotplug.take() {
+            hotplug.unregister(&lock);
+        }
+        let Some(core) = loaded::take() else {
             return;
         };
-        let (woken, lock) = wake_all();
-        let left = (0..lps::count()).filter(|&lp| !leave(&core, lp)).count();
+        let left = leave_all(&core, &lock);
         drop(lock);
-        for cpu in woken {
-            if let Err(error) = cpu::take_offline(cpu) {
-                pr_warn!("CPU {cpu} was offline and is now online: {error:?}\n");
-            }
-        }
-        loaded::take();
         core_log::forward(&core);
         if left == 0 {
             deposit::take_all();
@@ -113,7 +113,7 @@ fn launch(core: &Arc<Core>) -> Result<Launched, Failure> {
     let lock = HotplugLock::new();
     for cpu in (0..cpu::limit()).filter(|&cpu| cpu::is_online(cpu)) {
         if let Err(failure) = enter(core, cpu) {
-            let left = (0..lps::count()).filter(|&lp| !leave(core, lp)).count();
+            let left = leave_all(core, &lock);
             if left != 0 {
                 keep(core, left);
             }
@@ -212,11 +212,18 @@ fn enter(core: &Core, cpu: u32) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Takes all LPs out of the root partition that are in it; how many stayed.
+fn leave_all(core: &Core, _lock: &HotplugLock) -> usize {
+    let all = || (0..lps::count()).filter_map(|lp| Some((lp, lps::cpu_of(lp)?)));
+    let online = all().filter(|&(_, cpu)| cpu::is_online(cpu));
+    let left = online.filter(|&(lp, cpu)| leave(core, lp, cpu)).count();
+    let offline = all().filter(|&(_, cpu)| !cpu::is_online(cpu));
+    let evicted = offline.filter(|&(lp, cpu)| evict(core, lp, cpu, left));
+    all().count() - left - evicted.count()
+}
+
 /// Takes `lp` out of the root partition, if it is in it. Whether it is out now.
-fn leave(core: &Core, lp: u32) -> bool {
-    let Some(cpu) = lps::cpu_of(lp) else {
-        return true;
-    };
+fn leave(core: &Core, lp: u32, cpu: u32) -> bool {
     if core.given_up(lp) {
         return false;
     }
@@ -236,47 +243,30 @@ fn leave(core: &Core, lp: u32) -> bool {
     left
 }
 
-/// How often LPs are brought online, should somebody take them offline meanwhile.
-const WAKE_ATTEMPTS: usize = 20;
-
-/// Has all launched LPs online, since only there they can leave, and stay so while the lock is held:
-/// those that were not, and the lock.
-fn wake_all() -> (KVec<u32>, HotplugLock) {
-    let mut woken = KVec::new();
-    for _ in 0..WAKE_ATTEMPTS {
-        let all = wake_offline(&mut woken);
-        let lock = HotplugLock::new();
-        if !all || offline().next().is_none() {
-            return (woken, lock);
-        }
+/// Takes `lp` out, whose CPU is offline and may not come online: it waits for SIPI. When `left` others
+/// left, hvcore lets it leave at that. It is then where Linux had it wait before the INIT, and gets
+/// another one, to execute nothing of this module: as it was without hvcore.
+fn evict(core: &Core, lp: u32, cpu: u32, left: usize) -> bool {
+    const ATTEMPTS: usize = 100;
+    let active = || core.lp_stats(lp).is_some_and(|stats| stats.active != 0);
+    if !active() {
+        return true;
     }
-    (woken, HotplugLock::new())
-}
-
-/// CPUs of launched LPs that are offline.
-fn offline() -> impl Iterator<Item = u32> {
-    (0..lps::count())
-        .filter_map(lps::cpu_of)
-        .filter(|&cpu| !cpu::is_online(cpu))
-}
-
-/// Brings launched LPs online that are offline. Whether all came.
-fn wake_offline(woken: &mut KVec<u32>) -> bool {
-    let mut all = true;
-    for cpu in offline() {
-        // If hvcore is dead the first INIT only takes the LP out of it, and the next one is heard.
-        let online = cpu::bring_online(cpu);
-        match online.or_else(|_| cpu::bring_online(cpu)) {
-            Ok(()) if woken.contains(&cpu) => {}
-            // Without memory for the note it stays online: no harm.
-            Ok(()) => drop(woken.push(cpu, GFP_KERNEL)),
-            Err(error) => {
-                all = false;
-                pr_crit!("CPU {cpu} is offline in hvcore and does not come back: {error:?}\n")
-            }
+    for attempt in (0..ATTEMPTS).take_while(|_| left != 0 && active()) {
+        if attempt == ATTEMPTS / 2 {
+            // That with which it went offline was lost.
+            cpu::send_init(cpu);
         }
+        cpu::send_sipi(cpu);
+        fsleep(Delta::from_millis(1));
     }
-    all
+    if active() {
+        pr_crit!("CPU {cpu}, which is offline, did not leave hvcore\n");
+        return false;
+    }
+    cpu::send_init(cpu);
+    fsleep(Delta::from_millis(10));
+    true
 }
 
 /// Says what hvcore had against it, if it was hvcore.
@@ -317,12 +307,12 @@ impl Hotplug for Launched {
             return Ok(());
         }
         gather::not_entered(cpu, false);
+        if hypercall::is_over() || !hypercall::core_alive() {
+            return Ok(());
+        }
         let Some(core) = loaded::get() else {
             return Ok(());
         };
-        if !hypercall::core_alive() {
-            return Ok(());
-        }
         match enter(&core, cpu) {
             Ok(()) => Ok(()),
             Err(Failure::Core(outcome)) if outcome.status == Status::CoreDead as u64 => {
@@ -356,12 +346,7 @@ impl Events for Launched {
             return;
         };
         hypercall::destroy_all();
-        let (_, _lock) = wake_all();
-        for lp in 0..lps::count() {
-            if lps::cpu_of(lp).is_some_and(cpu::is_online) {
-                leave(&core, lp);
-            }
-        }
+        leave_all(&core, &HotplugLock::new());
     }
 
     fn panicking() {

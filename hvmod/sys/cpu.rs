@@ -8,6 +8,7 @@ extern "C" {
     fn hvmod_cpu_online(cpu: u32) -> bool;
     fn hvmod_cpu_possible(cpu: u32) -> bool;
     fn hvmod_cpu_init(cpu: u32);
+    fn hvmod_cpu_sipi(cpu: u32);
     fn hvmod_errand(
         cpu: u32,
         run: extern "C" fn(*mut c_void),
@@ -126,22 +127,17 @@ pub(crate) fn run_on_all<F: Fn() + Sync>(f: F) {
     }
 }
 
-/// Takes `cpu` online.
-pub(crate) fn bring_online(cpu: u32) -> Result {
-    // SAFETY: Takes any number.
-    to_result(unsafe { bindings::add_cpu(cpu) })
-}
-
-/// Takes `cpu` offline.
-pub(crate) fn take_offline(cpu: u32) -> Result {
-    // SAFETY: Takes any number.
-    to_result(unsafe { bindings::remove_cpu(cpu) })
-}
-
 /// Sends INIT to `cpu`, if it is offline: what Linux left it doing ends.
 pub(crate) fn send_init(cpu: u32) {
     // SAFETY: Any number may be named; Linux has no use for an offline CPU but to send it the same.
     unsafe { hvmod_cpu_init(cpu) };
+}
+
+/// Sends SIPI to `cpu`, if it is offline. It must be in the root partition and wait for that, and
+/// hvcore not start it then (`Call::Unload` of another one): Linux has no code for it at any vector.
+pub(crate) fn send_sipi(cpu: u32) {
+    // SAFETY: Any number may be named; what the SIPI does is for the caller to answer for.
+    unsafe { hvmod_cpu_sipi(cpu) };
 }
 
 /// Somebody who wants to know of CPUs that come and go.
@@ -154,7 +150,7 @@ pub(crate) trait Hotplug {
     fn went_offline(cpu: u32);
 }
 
-/// A registered [`Hotplug`].
+/// A registered [`Hotplug`], to be unregistered before the module goes.
 ///
 /// # Invariants
 ///
@@ -197,6 +193,14 @@ impl HotplugCallback {
             }
         }
     }
+
+    /// Nothing is called any more.
+    pub(crate) fn unregister(self, _lock: &HotplugLock) {
+        for state in self.0 {
+            // SAFETY: By the invariant, and the lock is held.
+            unsafe { bindings::__cpuhp_remove_state_cpuslocked(state, false) };
+        }
+    }
 }
 
 type Callback = Option<extern "C" fn(u32) -> c_int>;
@@ -210,7 +214,7 @@ fn setup(
     (startup, teardown): (Callback, Callback),
 ) -> Result<bindings::cpuhp_state> {
     // SAFETY: The lock is held; the name and the functions live as long as the module, and
-    // `HotplugCallback` takes the functions away before.
+    // `HotplugCallback::unregister` takes the functions away before.
     let state = unsafe {
         bindings::__cpuhp_setup_state_cpuslocked(
             kind,
@@ -223,13 +227,4 @@ fn setup(
     };
     to_result(state)?;
     Ok(state as bindings::cpuhp_state)
-}
-
-impl Drop for HotplugCallback {
-    fn drop(&mut self) {
-        for state in self.0 {
-            // SAFETY: By the invariant.
-            unsafe { bindings::__cpuhp_remove_state(state, false) };
-        }
-    }
 }

@@ -30,12 +30,23 @@ bool hvmod_cpu_possible(u32 cpu)
 	return cpu < nr_cpu_ids && cpu_possible(cpu);
 }
 
-/* Sends INIT to @cpu, which must be one that Linux has taken offline. */
-void hvmod_cpu_init(u32 cpu)
+static void send(u32 cpu, u32 what)
 {
 	if (cpu >= nr_cpu_ids || cpu_online(cpu))
 		return;
 	/* The inline functions are static calls, which modules cannot make. */
-	apic->icr_write(APIC_INT_LEVELTRIG | APIC_INT_ASSERT | APIC_DM_INIT, cpu_physical_id(cpu));
+	apic->icr_write(what, cpu_physical_id(cpu));
 	safe_apic_wait_icr_idle();
+}
+
+/* Sends INIT to @cpu, which must be one that Linux has taken offline. */
+void hvmod_cpu_init(u32 cpu)
+{
+	send(cpu, APIC_INT_LEVELTRIG | APIC_INT_ASSERT | APIC_DM_INIT);
+}
+
+/* Sends SIPI to @cpu, which must be offline, and wait for it in hvcore. */
+void hvmod_cpu_sipi(u32 cpu)
+{
+	send(cpu, APIC_DM_STARTUP);
 }

@@ -35,6 +35,7 @@ u64 hvmod_ram_end(void);
 bool hvmod_cpu_online(u32 cpu);
 bool hvmod_cpu_possible(u32 cpu);
 void hvmod_cpu_init(u32 cpu);
+void hvmod_cpu_sipi(u32 cpu);
 
 /* errand.c */
 int hvmod_errand(u32 cpu, void (*run)(void *data), void *data, unsigned int ms,

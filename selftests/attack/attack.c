@@ -316,7 +316,7 @@ static const struct file_operations operations = {
 
 static int __init attack_init(void)
 {
-	int error = slow_hotplug();
+	int error = hotplug_drivers();
 
 	if (error)
 		return error;
@@ -330,7 +330,7 @@ static int __init attack_init(void)
 		return 0;
 	__free_pages(own, OWN_ORDER);
 no_pages:
-	slow_hotplug_exit();
+	hotplug_drivers_exit();
 	return error;
 }
 
@@ -342,7 +342,7 @@ static void __exit attack_exit(void)
 	seq_buf_init(&out, result, sizeof(result) - 1);
 	calm(&out);
 	fuzz_exit();
-	slow_hotplug_exit();
+	hotplug_drivers_exit();
 	__free_pages(own, OWN_ORDER);
 }
 

@@ -44,9 +44,9 @@ int run_instruction(const char *name, u64 a, u64 b, u64 *result);
 /* access.c: whether that way faults, -1 if @name is not known; what was found by it. */
 int use(const char *name, u64 spa, u64 *found);
 
-/* hotplug.c: does nothing but with the module's parameter slow_ms. */
-int slow_hotplug(void);
-void slow_hotplug_exit(void);
+/* hotplug.c: do nothing but with the module's parameters. */
+int hotplug_drivers(void);
+void hotplug_drivers_exit(void);
 
 /* ipi.c */
 void real_mode(int cpu, struct seq_buf *out);

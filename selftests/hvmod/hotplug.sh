@@ -53,11 +53,13 @@ touch /tmp/end
 wait
 check "every LP is outside" ./identity outside
 
-# An LP that is offline while hvmod goes.
+# An LP that is offline while hvmod goes, and may not come online, as if SMT had been switched off.
 load_hvmod
 check "CPU 1 goes offline" sh -c "echo 0 >$cpu1"
+insmod ./hvattack.ko refuse=1
 check "rmmod with CPU 1 offline" unload_hvmod
 check "CPU 1 is offline as before" [ "$(cat $cpu1)" = 0 ]
+rmmod hvattack
 check "CPU 1 comes back" sh -c "echo 1 >$cpu1"
 check "every LP is outside after that" ./identity outside
 

@@ -4,8 +4,9 @@
 #   here	what must be refused is, with a reason
 #   reboot	the machine restarts
 #   kexec	another kernel is started, and has the machine for itself
+#   kexec-offline	the same, while an LP is offline, and comes online when hvmod has gone
 #   crash	Linux panics, and its crash kernel starts and reads all of memory
-# For the last three the emulator runs this program again when the machine is back: the
+# For the last four the emulator runs this program again when the machine is back: the
 # first time leaves a mark on the disk.
 how=$1
 mark=/mnt/life.$how
@@ -87,10 +88,14 @@ reboot)
 	check "hvmod loads again" insmod ./hvmod.ko
 	check "rmmod" unload_hvmod
 	;;
-kexec)
+kexec | kexec-offline)
 	if [ ! -f $mark ]; then
 		check "the next kernel is loaded" ./kexec load $grub/vmlinuz $grub/initramfs "$(cat /proc/cmdline)"
 		in_the_way
+		if [ $how = kexec-offline ]; then
+			echo 0 >/sys/devices/system/cpu/cpu1/online
+			insmod ./hvattack.ko restart_cpu=1 || bail_out "hvattack.ko"
+		fi
 		./kexec go
 		sleep 100
 		bail_out "the other kernel did not start"
@@ -116,7 +121,7 @@ crash)
 	check "it works" ./work
 	;;
 *)
-	bail_out "life.sh here|reboot|kexec|crash"
+	bail_out "life.sh here|reboot|kexec|kexec-offline|crash"
 	;;
 esac
 finish

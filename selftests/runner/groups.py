@@ -75,6 +75,7 @@ ALL = [
     Group("life", [("life", "./life.sh here")], needs=WITH_HVCTL),
     Group("reboot", [("life", "./life.sh reboot")], needs=WITH_HVCTL, reboots=True),
     Group("kexec", [("life", "./life.sh kexec")], needs=WITH_HVCTL, reboots=True),
+    Group("kexec-offline", [("life", "./life.sh kexec-offline")], needs=WITH_HVCTL, reboots=True),
     # Little memory, all of which the crash kernel reads.
     Group("crash", [("life", "./life.sh crash")], needs=WITH_HVCTL, reboots=True,
           memory=1024, append="crashkernel=384M"),

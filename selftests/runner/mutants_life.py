@@ -10,6 +10,7 @@ HERE = "here"
 LAUNCH = "launch"
 ROUNDS = "rounds"
 KEXEC = "kexec"
+KEXEC_OFFLINE = "kexec-offline"
 CRASH = "crash"
 LOST = "lost"
 
@@ -21,6 +22,8 @@ PROGRAMS = mutants.PROGRAMS | {
     FUZZ: Program("./ioctl_fuzz.sh", (*COMMON, "ioctl_fuzz"), cpu_time=240),
     HERE: Program("./life.sh here", (*COMMON, "inherit")),
     KEXEC: Program("./life.sh kexec", (*COMMON, "kexec"), options=("--reboots",)),
+    KEXEC_OFFLINE: Program("./life.sh kexec-offline", (*COMMON, "kexec", "hvattack.ko"),
+                           options=("--reboots",)),
     CRASH: Program("./life.sh crash", (*COMMON, "kexec"), 1024,
                    options=("--reboots", "--append", "crashkernel=384M"), cpu_time=240),
     LAUNCH: Program("./launch.sh", COMMON, debug=True, cpu_time=60),
@@ -79,7 +82,7 @@ ALL = [
 
     # Loading.
     Mutant("no-rollback", "hvmod/launch.rs",
-           "            let left = (0..lps::count()).filter(|&lp| !leave(core, lp)).count();\n            if",
+           "            let left = leave_all(core, &lock);\n            if",
            "            let left = 0;\n            if", LAUNCH,
            ("the second LP is not sent, when the first is in: no LP is in VMX operation",)),
     Mutant("failed-load-keeps-memory", "hvmod/launch.rs",
@@ -115,8 +118,14 @@ ALL = [
            "error = register_reboot_notifier(&reboot_block);", "error = 0;", KEXEC,
            ("no hypervisor is beneath it",)),
     Mutant("kexec-with-partitions", "hvmod/launch.rs",
-           "        hypercall::destroy_all();\n        let (", "        let (", KEXEC,
+           "        hypercall::destroy_all();\n        leave_all", "        leave_all", KEXEC,
            ("no hypervisor is beneath it",)),
+    Mutant("offline-lp-stays", "partition.rs",
+           "    LEFT.load(Ordering::SeqCst) != 0 && no_more().is_ok()", "    false", KEXEC_OFFLINE,
+           ("no hypervisor is beneath it",)),
+    Mutant("lp-joins-what-goes-down", "hvmod/launch.rs",
+           "if hypercall::is_over() || !hypercall::core_alive()", "if !hypercall::core_alive()",
+           KEXEC_OFFLINE, ("no hypervisor is beneath it",)),
     # For good: what fails once is read by dd's next try.
     Mutant("crash-cannot-read", "mem/space.rs",
            "                self.look(spa);\n                Retry::Hidden\n",

@@ -31,7 +31,8 @@ pub const LIST_ITEMS: usize = crate::PAGE_SIZE / 8;
 pub enum Call {
     /// Does nothing but to pass through hvcore: after it, this LP uses no stale translation.
     Sync = 0,
-    /// Leaves VMX operation on this LP. [`Status::Busy`] while any partition exists.
+    /// Leaves VMX operation on this LP. [`Status::Busy`] while any partition exists. Once one has left,
+    /// an LP in wait-for-SIPI does so at its SIPI, and goes on where it was before the INIT.
     Unload = 1,
     /// (partition, list, count): count pages move from the root to the partition's pool, or for
     /// partition 0 to hvcore's own, from which the root's tables are split: better a few large

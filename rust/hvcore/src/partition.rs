@@ -114,6 +114,11 @@ pub fn no_more() -> Answer<()> {
     Ok(())
 }
 
+/// Whether an LP may follow others that left.
+pub fn no_more_either() -> bool {
+    LEFT.load(Ordering::SeqCst) != 0 && no_more().is_ok()
+}
+
 /// Makes pages free that no LP can reach any more.
 fn settle(pool: &mut Pool) {
     if pool.retired() > 0 {

@@ -15,6 +15,7 @@ use crate::machine;
 use crate::mem::addr::Gpa;
 use crate::mem::ept::Access;
 use crate::mem::space::Retry;
+use crate::partition;
 use crate::policy;
 use crate::policy::cr::efer::LMA;
 use core::sync::atomic::Ordering;
@@ -334,6 +335,10 @@ pub fn init(lp: &mut Lp) {
 /// SIPI: the root starts at the page that it names.
 fn sipi(lp: &mut Lp) {
     inject!(lp.index, Sipi);
+    if partition::no_more_either() {
+        // Linux goes on where it had this LP wait; it sends another INIT before it starts it.
+        lp.leave(&machine::way_out(lp.index))
+    }
     let vector = vmcs::EXIT_QUALIFICATION.read() as u8;
     lp.gpr = machine::config().root_rules.start_up(vector);
     lp.waits_for_sipi = false;
