@@ -172,6 +172,26 @@ if [ -z "$alone" ]; then
 		lives "$name, online"
 		check "$name, online: rmmod" unload_hvmod
 	done
+	# An LP that comes online later: if only its launch fails it stays offline.
+	name="launch of an LP that comes online"
+	if chosen "$name"; then
+		echo 0 >$cpu1
+		insmod ./hvmod-debug.ko inject_core="$(word launch-entry fail 1)"
+		log_mark
+		refused "$name, failure: it stays offline" 1 "" sh -c "echo 1 >$cpu1"
+		check "$name, failure: the kernel's log says so" log_says 'CPU 1 cannot join the root partition'
+		check "$name, failure: hvmod can be unloaded" unload_hvmod
+		check "$name, failure: then it comes online" sh -c "echo 1 >$cpu1"
+		echo 0 >$cpu1
+		insmod ./hvmod-debug.ko inject_core="$(word launch-vmx PF 1)"
+		log_mark
+		echo 1 >$cpu1
+		check "$name, #PF: it is online" [ "$(cat $cpu1)" = 1 ]
+		check "$name, #PF: hvctl info tells" sh -c './hvctl info | grep -q "hvcore died"'
+		lives "$name, #PF"
+		check "$name, #PF: the kernel's log tells" log_says 'fault: vector 14'
+		check "$name, #PF: rmmod" unload_hvmod
+	fi
 	# An NMI while an LP has neither Linux's tables nor hvcore's would end the machine.
 	come_and_leave() {
 		insmod ./hvmod-debug.ko && ./identity inside && unload_hvmod
