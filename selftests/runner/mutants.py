@@ -279,6 +279,10 @@ ALL = [
     Mutant("private-while-tracked", "hvmod/mshv/private.rs",
            "        if regions.is_tracked() {", "        if false {", ABI_PRIVATE,
            ("what is tracked gets no private memory: EBUSY",)),
+    Mutant("private-half-made", "hvmod/mshv/private.rs",
+           "partition.while_stopped(|| hypercall::gpa_unmap(partition.id(), request.gpa, done));",
+           "hypercall::gpa_unmap(partition.id(), request.gpa, done);", ABI_PRIVATE,
+           ("and nothing of it is left",)),
     Mutant("private-image-left-behind", "hvmod/mshv/private.rs", "    buffer.fill(0);\n", "", ABI_PRIVATE,
            # A page of the image; it may be in use again when the root looks for the first time.
            ("the secret is nowhere in RAM",)),
