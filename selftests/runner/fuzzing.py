@@ -15,8 +15,8 @@ OUT = TOP / "build/fuzz"
 
 # How many of a thousand executions each target gets: those that take longest get fewest.
 SHARES = {
-    "apic": 40, "cpuid": 170, "cr": 140, "ept": 8, "event": 200, "hypercall": 6, "msr": 100,
-    "mtrr": 60, "ownership": 6, "xsave": 170,
+    "apic": 40, "cpuid": 170, "cr": 140, "ept": 8, "event": 150, "hypercall": 6, "msr": 100,
+    "mtrr": 60, "ownership": 6, "speculation": 50, "xsave": 170,
     "emulator": 100,
 }
 # Those of hvctl; the others are hvcore's.

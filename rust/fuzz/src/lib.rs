@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a fuzzer does with an input, for each of hvcore's pure parts. `make fuzz` has libFuzzer
-//! make inputs, by the coverage that they reach; `cargo test` runs those that are kept in `seeds/`.
+//! What a fuzzer does with an input, for each of hvcore's pure parts, and for what is chosen for it
+//! (`speculation`). `make fuzz` has libFuzzer make inputs, by the coverage that they reach;
+//! `cargo test` runs those that are kept in `seeds/`.
 //!
 //! A target panics when hvcore does, and when hvcore does something else than a model of it, or
 //! than the rules of the processor's manual, say.
@@ -17,6 +18,7 @@ mod hypercall;
 mod msr;
 mod mtrr;
 mod ownership;
+mod speculation;
 mod xsave;
 
 /// A part of hvcore.
@@ -62,6 +64,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "ownership",
         run: ownership::run,
+    },
+    Target {
+        name: "speculation",
+        run: speculation::run,
     },
     Target {
         name: "xsave",
