@@ -253,19 +253,27 @@ pub(crate) fn give_private(
     given.inspect_err(|_| deposit::free_taken(sync))
 }
 
-/// Unmaps GPAs. The pages may still be used through stale translations until [`sync_all`].
-pub(crate) fn gpa_unmap(partition: PartitionId, gpa: u64, pages: u64) {
+/// Unmaps GPAs. The pages may still be used through stale translations until [`sync_all`]. False if
+/// some are still mapped in a partition that can run.
+#[must_use = "the partition may still use the pages"]
+pub(crate) fn gpa_unmap(partition: PartitionId, gpa: u64, pages: u64) -> bool {
     let mut done = 0;
     while done < pages {
         // A call ends where a large page can: to unmap a part of one takes memory.
         let first = gpa / PAGE_SIZE as u64 + done;
         let count = (pages - done).min(UNMAP_PAGES - first % LARGE_PAGES as u64);
         let arguments = [partition.0, first * PAGE_SIZE as u64, count, 0, 0];
-        if repeat(|| call(Call::GpaUnmap, arguments), |_| false).0 != Status::Ok {
-            break;
+        match repeat(|| call(Call::GpaUnmap, arguments), |_| false).0 {
+            Status::Ok => done += count,
+            status => {
+                return matches!(
+                    status,
+                    Status::Dead | Status::NoPartition | Status::CoreDead
+                )
+            }
         }
-        done += count;
     }
+    true
 }
 
 /// Lets every LP pass through hvcore: after that none uses stale translations. Process context.

@@ -126,16 +126,17 @@ impl Partition {
     }
 
     /// Does `work` while no VP runs. One at a time: the caller has `setup`.
-    pub(super) fn while_stopped(&self, work: impl FnOnce()) {
+    pub(super) fn while_stopped<T>(&self, work: impl FnOnce() -> T) -> T {
         self.stopped.store(true, Relaxed);
         // Who runs one has its state, and looks again before the next entry.
         self.vps
             .iter()
             .filter_map(SetOnce::as_ref)
             .for_each(|vp| drop(vp.lock()));
-        work();
+        let result = work();
         self.stopped.store(false, Relaxed);
         self.notify(u64::MAX);
+        result
     }
 
     /// Whether VPs wait until [`while_stopped`](Self::while_stopped) is done.

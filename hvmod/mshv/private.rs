@@ -64,6 +64,9 @@ impl Request {
 /// Gives the partition private memory, or nothing.
 pub(super) fn set(partition: &Partition, setup: &mut Setup, arg: usize) -> Result<isize> {
     let request = Request::new(&user::read::<PrivateMemory>(arg)?)?;
+    if request.pages > block::pages_available() {
+        return Err(ENOMEM);
+    }
     {
         let regions = partition.regions.lock();
         // Tracking unmaps pages, from which private ones return cleared.
@@ -71,9 +74,6 @@ pub(super) fn set(partition: &Partition, setup: &mut Setup, arg: usize) -> Resul
             return Err(EBUSY);
         }
         regions.check_free_pages(request.gpa, request.pages)?;
-    }
-    if request.pages > block::pages_available() {
-        return Err(ENOMEM);
     }
     let mut done = 0;
     let mut buffer = user::buffer(PAGE_SIZE)?;
@@ -84,7 +84,9 @@ pub(super) fn set(partition: &Partition, setup: &mut Setup, arg: usize) -> Resul
     hypercall::sync_all();
     if result.is_err() && done != 0 {
         // The pages come back when the partition is destroyed. hvcore takes none away while a VP runs.
-        partition.while_stopped(|| hypercall::gpa_unmap(partition.id(), request.gpa, done));
+        let back =
+            partition.while_stopped(|| hypercall::gpa_unmap(partition.id(), request.gpa, done));
+        setup.private |= !back;
     }
     result?;
     setup.private = true;

@@ -6,7 +6,7 @@ use super::{partition::Partition, registry, tracking::Tracking, user};
 use crate::{
     hvabi::{
         call::{map_flags, LIST_ITEMS},
-        GPA_END, LARGE_PAGES as LARGE, PAGE_SIZE as PAGE,
+        APIC_GPA, GPA_END, LARGE_PAGES as LARGE, PAGE_SIZE as PAGE,
     },
     hypercall::{self, PartitionId},
     sys::{
@@ -149,7 +149,9 @@ impl Region {
         // It may be there already, and not writable. That another LP remembers this does no harm.
         let gpa = pfn * PAGE_SIZE;
         let spa = self.memory.spa(page).ok_or(EFAULT)?;
-        hypercall::gpa_unmap(partition, gpa, 1);
+        if !hypercall::gpa_unmap(partition, gpa, 1) {
+            return Err(EBUSY);
+        }
         hypercall::gpa_map(partition, gpa, &[spa], flags).map_err(|(error, _)| error)
     }
 
@@ -238,7 +240,7 @@ impl Region {
     }
 
     /// Maps all pages in `range` that are not discarded, or none.
-    fn map(&self, partition: PartitionId, range: Range<usize>) -> Result {
+    fn map(&mut self, partition: PartitionId, range: Range<usize>) -> Result {
         let mut list = KVec::with_capacity(LIST_ITEMS, GFP_KERNEL)?;
         let mut index = range.start;
         while index < range.end {
@@ -255,18 +257,21 @@ impl Region {
         Ok(())
     }
 
-    fn map_all(&self, partition: PartitionId) -> Result {
+    fn map_all(&mut self, partition: PartitionId) -> Result {
         self.map(partition, 0..self.memory.len())
     }
 
-    /// Unmaps the pages in `range`. After this no VP and no LP uses them.
-    fn unmap(&self, partition: PartitionId, range: Range<usize>) {
+    /// Unmaps the pages in `range`. After this no VP and no LP uses them, or Linux does not get
+    /// them back.
+    fn unmap(&mut self, partition: PartitionId, range: Range<usize>) {
         let gpa = (self.request.guest_pfn + range.start as u64) * PAGE_SIZE;
-        hypercall::gpa_unmap(partition, gpa, range.len() as u64);
+        if !hypercall::gpa_unmap(partition, gpa, range.len() as u64) {
+            self.memory.keep();
+        }
         hypercall::sync_all();
     }
 
-    fn unmap_all(&self, partition: PartitionId) {
+    fn unmap_all(&mut self, partition: PartitionId) {
         self.unmap(partition, 0..self.memory.len());
     }
 }
@@ -372,17 +377,18 @@ impl Regions {
         self.check_free_pages(request.guest_pfn * PAGE_SIZE, request.pages)
     }
 
-    /// EEXIST if one of the `pages` from `gpa` on is there.
+    /// EEXIST if one of the `pages` from `gpa` on is there, or is that of local APICs.
     pub(super) fn check_free_pages(&self, gpa: u64, pages: u64) -> Result {
         let pfn = gpa / PAGE_SIZE;
-        if self.list.iter().any(|r| r.overlaps(pfn, pages)) {
+        let apic = (APIC_GPA / PAGE_SIZE).wrapping_sub(pfn) < pages;
+        if apic || self.list.iter().any(|r| r.overlaps(pfn, pages)) {
             return Err(EEXIST);
         }
         Ok(())
     }
 
     /// Adds a region that [`map`] made.
-    pub(super) fn add(&mut self, partition: PartitionId, region: Region) -> Result {
+    pub(super) fn add(&mut self, partition: PartitionId, mut region: Region) -> Result {
         if let Err(error) = self.list.reserve(1, GFP_KERNEL_ACCOUNT) {
             region.unmap_all(partition);
             return Err(error.into());
@@ -454,7 +460,7 @@ pub(super) fn map(partition: PartitionId, request: Request, tracked: bool) -> Re
         true => Some(Tracking::new(memory.len())?),
         false => None,
     };
-    let region = Region {
+    let mut region = Region {
         request,
         memory,
         tracking,
@@ -483,6 +489,6 @@ pub(super) fn discard(partition: &Partition, arg: usize) -> Result<isize> {
 }
 
 /// Unmaps and unpins what [`map`] mapped.
-pub(super) fn unmap(partition: PartitionId, region: Region) {
+pub(super) fn unmap(partition: PartitionId, mut region: Region) {
     region.unmap_all(partition);
 }

@@ -112,7 +112,8 @@ impl Run {
 
     fn flush(&mut self) {
         if self.pages != 0 {
-            hypercall::gpa_unmap(self.partition, self.pfn * PAGE_SIZE, self.pages);
+            // What stays is one page of the program's all the same.
+            let _ = hypercall::gpa_unmap(self.partition, self.pfn * PAGE_SIZE, self.pages);
             self.any = true;
         }
         self.pages = 0;

@@ -101,6 +101,8 @@ pub(crate) struct PinnedPages {
     pages: VVec<*mut RawPage>,
     absent: usize,
     written: bool,
+    /// They stay pinned for ever.
+    kept: bool,
     charge: Charge,
 }
 
@@ -127,6 +129,7 @@ impl PinnedPages {
             pages,
             absent: count,
             written,
+            kept: false,
             charge,
         };
         pinned.pin(0..count)?;
@@ -159,9 +162,19 @@ impl PinnedPages {
         Ok(())
     }
 
+    /// Has the pages stay pinned for ever, since somebody else may go on to use them: a bug, of
+    /// which a loss of memory is the lesser evil.
+    pub(crate) fn keep(&mut self) {
+        pr_err!(
+            "a partition does not give back all of {} pages: they are lost until reboot\n",
+            self.pages.len()
+        );
+        self.kept = true;
+    }
+
     /// Unpins pages: they are absent then. Nobody uses them through this any more.
     pub(crate) fn release(&mut self, range: Range<usize>) {
-        let Some(mut pages) = self.pages.get_mut(range) else {
+        let Some(mut pages) = self.pages.get_mut(range).filter(|_| !self.kept) else {
             return;
         };
         while let Some(start) = pages.iter().position(|page| !page.is_null()) {

@@ -79,6 +79,37 @@ static void dirty(void)
 	partition_close(&p);
 }
 
+/* Below the page of the local APIC, which stays mapped whoever asks. */
+GUEST_CODE(64, below_apic,
+	"mov $0xfedff000, %ebx\n"
+	"1: movb $1, (%rbx)\n"
+	"outb %al, $0x10\n"
+	"jmp 1b\n");
+
+/* What is unmapped around that page is gone from the guest before the program has it again. */
+static void around_the_apic(void)
+{
+	uint8_t *memory = some_memory(4 * PAGE);
+	uint64_t gpa = 0xfee00000 - PAGE;
+	struct partition p;
+	int error;
+
+	partition_open(&p);
+	start_long(&p, below_apic, below_apic_end);
+	error = map(&p, gpa, memory, 4 * PAGE, WRITABLE) ? errno : 0;
+	tap_equal("memory around the local APIC: EEXIST", error, EEXIST);
+	track(&p, 1);
+	error = map(&p, gpa, memory, 4 * PAGE, WRITABLE) ? errno : 0;
+	tap_equal("with tracking as well: EEXIST", error, EEXIST);
+	if (!error)
+		go(&p, "the guest has it");
+	map(&p, gpa, memory, 4 * PAGE, UNMAP);
+	set(&p, HV_RIP, CODE);
+	run_to(&p, HV_MSG_UNMAPPED_GPA, "what is taken away the guest does not reach");
+	partition_close(&p);
+	munmap(memory, 4 * PAGE);
+}
+
 static void refusals(void)
 {
 	uint8_t bitmap[8];
@@ -110,6 +141,7 @@ int main(void)
 {
 	need_partitions();
 	dirty();
+	around_the_apic();
 	refusals();
 	return tap_finish();
 }

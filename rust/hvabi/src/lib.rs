@@ -28,6 +28,10 @@ pub const LARGE_PAGES: usize = 512;
 /// First guest physical address that four levels of EPT can not reach (SDM vol. 3, 30.3.2).
 pub const GPA_END: u64 = 1 << 48;
 
+/// Where a child sees the registers of its local APIC, unless it moves them. The page there is
+/// hvcore's: nothing else can be mapped in its place, and it is not unmapped.
+pub const APIC_GPA: u64 = 0xfee0_0000;
+
 /// Most logical processors that one hvcore serves.
 pub const MAX_LPS: usize = 256;
 

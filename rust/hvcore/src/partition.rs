@@ -19,8 +19,7 @@ use hvabi::{MAX_PARTITIONS, MAX_VPS};
 /// A hypercall that failed: the status for RAX and the value for RDX.
 pub type Answer<T> = Result<T, (Status, u64)>;
 
-/// Where a child sees the registers of its local APIC, unless it moves them.
-pub const APIC_GPA: u64 = 0xfee0_0000;
+pub use hvabi::APIC_GPA;
 
 /// Pages that hvcore's own pool must keep: to split tables of the root for what comes back to it.
 const CORE_RESERVE: usize = 16;
