@@ -20,6 +20,9 @@ const READ: u64 = 1 << 0;
 const WRITE: u64 = 1 << 1;
 const EXECUTE: u64 = 1 << 2;
 const TYPE_SHIFT: u32 = 3;
+/// The type is this one, whatever a child's PAT says: memory that others have in their caches must
+/// not be there without caches for it (SDM vol. 3, 13.12.4).
+const IGNORE_PAT: u64 = 1 << 6;
 const LARGE: u64 = 1 << 7;
 const ACCESSED: u64 = 1 << 8;
 const DIRTY: u64 = 1 << 9;
@@ -179,6 +182,17 @@ impl Ept {
         None
     }
 
+    /// The entry that maps `gpa`, as the processor finds it.
+    #[cfg(not(hvcore_image))]
+    pub fn entry(&self, gpa: Gpa) -> u64 {
+        let mut node: &Node = &self.root;
+        let mut level = LEVELS;
+        while let Some(child) = node.child(index(gpa.raw(), level)) {
+            (node, level) = (child, level - 1);
+        }
+        node.get(index(gpa.raw(), level))
+    }
+
     /// Tables that mapping a page of that size at `gpa` would take.
     pub fn tables_needed(&self, gpa: Gpa, size: Size) -> Result<usize, MapError> {
         let mut node: &Node = &self.root;
@@ -230,7 +244,7 @@ impl Ept {
             let grant = next()?;
             debug_assert!(grant.size() == size);
             let (spa, kind) = (grant.spa().raw(), MemType::WriteBack);
-            node.set(i, Leaf { gpa: 0, spa, size, access, kind }.word());
+            node.set(i, Leaf { gpa: 0, spa, size, access, kind }.word() | IGNORE_PAT);
             *left -= 1;
         }
         Ok(())
@@ -269,10 +283,8 @@ impl Ept {
                 // that it does not matter which of the two another LP uses.
                 let child = match Size::at_level(above - 1) {
                     Some(size) if word != 0 => {
-                        let old = Leaf::from_word(0, size, word);
-                        Node::filled(frame, |n| {
-                            Leaf { spa: old.spa + n * size.bytes(), ..old }.word()
-                        })
+                        let first = if size == Size::K4 { word & !LARGE } else { word };
+                        Node::filled(frame, |n| first + n * size.bytes())
                     }
                     _ => PageBox::zeroed(frame),
                 };

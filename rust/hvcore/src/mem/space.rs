@@ -267,6 +267,20 @@ impl Memory {
         let leaf = Gpa::new(page.spa().raw()).and_then(|gpa| Some((gpa, self.ept.lookup(gpa)?)));
         leaf.map_or((0, Access::READ), |(gpa, leaf)| (leaf.translate(gpa), leaf.access))
     }
+
+    /// The entry of its tables for `page`.
+    pub fn root_entry(&self, page: super::addr::Page) -> u64 {
+        Gpa::new(page.spa().raw()).map_or(0, |gpa| self.ept.entry(gpa))
+    }
+}
+
+#[cfg(not(hvcore_image))]
+impl Space {
+    /// The entry of its tables for the child's page at `gpa`.
+    pub fn entry(&self, gpa: u64) -> u64 {
+        let ept = self.ept.as_ref();
+        Gpa::new(gpa).and_then(|gpa| Some(ept?.entry(gpa))).unwrap_or(0)
+    }
 }
 
 /// Why a child does not map what the root asked for.

@@ -381,6 +381,8 @@ impl World {
             assert!(agrees, "{what:?}: page {n}: {owner:?}, model {holder:?} {shares}");
             // The root reaches its own pages and reads zeros in place of all others.
             let (shown, access) = self.memory.root_sees(page);
+            // Its PAT is Linux's.
+            assert_eq!(self.memory.root_entry(page) >> 3 & 0xf, 6, "{what:?}: page {n}");
             if holder == Holder::Root {
                 assert_eq!((shown, access), (n * PAGE_SIZE, Access::ALL), "{what:?}: page {n}");
             } else if (PUBLIC..BLOCK.end).contains(&n) {
@@ -400,6 +402,9 @@ impl World {
             for gpa in 0..WINDOW {
                 let seen = space.translate(gpa * PAGE_SIZE).map(|spa| spa / PAGE_SIZE);
                 assert_eq!(seen, maps.get(&gpa).copied(), "{what:?}: guest page {gpa}");
+                // Write-back, whatever the guest's PAT says.
+                let kind = space.entry(gpa * PAGE_SIZE) >> 3 & 0xf;
+                assert_eq!(kind, seen.map_or(0, |_| 0xe), "{what:?}: guest page {gpa}");
             }
         }
     }
