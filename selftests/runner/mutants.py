@@ -10,6 +10,7 @@ ROOT = "root_attacks"
 CHILD = "child_attacks"
 PRIVATE = "private"
 ABI_PRIVATE = "abi_private"
+ABI_TRACKING = "abi_tracking"
 SPECULATION = "speculation"
 
 
@@ -37,6 +38,7 @@ PROGRAMS = {
     PRIVATE: Program("ATTACKS=1 ./private.sh",
                      ("guest_console.sh", "hvattack.ko", "vmlinuz", "initrd", "exit.elf"), 512),
     ABI_PRIVATE: Program("./with_hvmod ./abi_private", ("with_hvmod", "abi_private"), 512),
+    ABI_TRACKING: Program("./with_hvmod ./abi_tracking", ("with_hvmod", "abi_tracking"), 512),
     SPECULATION: Program("./speculation.sh", ("exit.elf",), 512),
 }
 
@@ -153,6 +155,8 @@ ALL = [
            "    event.for_mode(vmcs::GUEST_CR0.read()).inject();", "    event.inject();", ROOT,
            # VM entry refuses an error code there, and hvcore dies of it.
            ("real mode: exceptions as there, without an error code",)),
+    Mutant("root-nmi-over-a-step", "root.rs", "|| blocked || event::traps() {", "|| blocked {", ROOT,
+           ("no single step over an instruction that exits is lost",)),
     Mutant("root-nmi-behind-mov-ss", "root.rs",
            "    event::leave_shadow();\n    Event::NMI.inject();\n", "    Event::NMI.inject();\n", ROOT,
            # VM entry refuses it, and hvcore dies of that; Linux takes the NMIs all the same.
@@ -283,6 +287,8 @@ ALL = [
            "partition.while_stopped(|| hypercall::gpa_unmap(partition.id(), request.gpa, done));",
            "hypercall::gpa_unmap(partition.id(), request.gpa, done);", ABI_PRIVATE,
            ("and nothing of it is left",)),
+    Mutant("memory-around-the-apic", "hvmod/mshv/region.rs", "        if apic || self", "        if self",
+           ABI_TRACKING, ("with tracking as well", "what is taken away the guest does not reach")),
     Mutant("private-image-left-behind", "hvmod/mshv/private.rs", "    buffer.fill(0);\n", "", ABI_PRIVATE,
            # A page of the image; it may be in use again when the root looks for the first time.
            ("the secret is nowhere in RAM",)),
