@@ -175,6 +175,22 @@ static void works(struct partition *p)
 		tap_equal("with what the device said", p->message.port.rax & 0xffffffff, 0x1234);
 }
 
+/* RIP at the secret, and an event that cannot be delivered: an exit, though not of an instruction. */
+static void tells_no_memory(void)
+{
+	struct hv_assoc registers[] = {
+		TABLE(HV_IDTR, 0x10000000, 0xfff), PLAIN(HV_RIP, SECRET + PAGE),
+		PLAIN(HV_PENDING_INTERRUPTION, 1 | 3 << 1 | 6 << 16),
+	};
+	struct partition p;
+
+	open_private(&p);
+	set_registers(&p, registers, 3);
+	if (run_to(&p, HV_MSG_UNMAPPED_GPA, "an event is not delivered"))
+		tap_equal("of what is at RIP nothing is told", p.message.memory.bytes_count, 0);
+	close_private(&p);
+}
+
 static void refusals(void)
 {
 	struct hvmod_private_memory odd = { .size = PAGE, .reserved = { 0, 1, 0 } };
@@ -393,6 +409,7 @@ int main(int argc, char **argv)
 	tap_equal("the root does not find it while the guest has run", find_secret(), 0);
 	close_private(&p);
 	tap_equal("it came back cleared", find_secret(), 0);
+	tells_no_memory();
 	killed();
 	return tap_finish();
 }

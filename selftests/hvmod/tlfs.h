@@ -54,6 +54,7 @@
 #define HV_EFER		0x80001
 #define HV_APIC_BASE	0x80003
 #define HV_ACTIVITY	0x4		/* internal activity: 1 waits for SIPI, 2 halted */
+#define HV_PENDING_INTERRUPTION 0x10002
 #define HV_TSC		0x80000
 #define HV_HYPERCALL	0x90001
 #define HV_GUEST_OS_ID	0x90002

@@ -182,7 +182,9 @@ fn memory(run: &mut Run<'_>) -> Next {
     page.gla_valid = qualification as u32 >> 7 & 3;
     page.gla = vmcs::GUEST_LINEAR_ADDRESS.read();
     page.access = (qualification & 7) as u8;
-    if run.private {
+    // That of an access of its own, not what RIP is at when an event cannot be delivered or the
+    // instruction itself is not there.
+    if run.private && run.state.event.is_none() && qualification & 4 == 0 {
         tell_instruction(run);
     }
     to_root(run, ExitKind::Memory)
