@@ -17,6 +17,7 @@
 #include <linux/cpumask.h>
 #include <linux/smp.h>
 #include <asm/apic.h>
+#include <asm/cpufeature.h>
 #include <asm/cpuid/api.h>
 #include <asm/nmi.h>
 #include <asm/processor.h>
@@ -141,6 +142,9 @@ static int on_nmi(unsigned int type, struct pt_regs *regs)
 	if (READ_ONCE(entry.cpu) == smp_processor_id()) {
 		const void *enter = xchg(&entry.enter, NULL);
 
+		/* A counter must not write by hvcore's tables. Linux cannot set it again. */
+		if (boot_cpu_has(X86_FEATURE_PEBS))
+			native_wrmsrq(MSR_IA32_PEBS_ENABLE, 0);
 		if (enter)
 			entry.outcome = hvmod_enter(enter);
 		/* If another NMI was faster, this one has nothing left to do. */

@@ -26,7 +26,7 @@ fn number(bytes: &mut Bytes) -> u32 {
         4 => match u32::from(bytes.u8()) & 31 {
             n @ 0..16 => 0x200 + n,
             n @ 16..24 => 0x268 + n - 16,
-            n => [0x250, 0x258, 0x259, 0x277, 0x2ff, 0x210, 0x25a, 0x27f][n as usize - 24],
+            n => [0x250, 0x258, 0x259, 0x277, 0x2ff, 0x210, 0x25a, 0x3f1][n as usize - 24],
         },
         5 => [0x1b, 0x3a, 0x48, 0x10a, 0x1a0, 0x570, 0x17d0, 0xfe][usize::from(bytes.u8() & 7)],
         6 => 0xc000_0000 | u32::from(bytes.u16()) & 0x1fff,
@@ -63,11 +63,13 @@ fn refused(msr: u32, value: u64, caps: &Caps) -> Option<bool> {
 }
 
 /// What the root may not write, beside the MSRs of VMX: moving its APIC, hiding CPUID's leaves, XD
-/// off, a trace to memory past its EPT, and what the processor thinks of its cores.
+/// off, a trace to memory past its EPT, what the processor thinks of its cores, and records of
+/// counters by hvcore's tables.
 fn root_is_denied(msr: u32, value: u64, now: u64) -> Option<bool> {
     match msr {
         0x1b => Some(value >> 12 != now >> 12),
         0x1a0 => Some((value & !now) & (1 << 22 | 1 << 34) != 0),
+        0x3f1 => Some(value != 0),
         0x570 => Some(value & 1 != 0),
         0x3a | 0x17d0 => Some(true),
         _ => None,

@@ -37,6 +37,8 @@ const VMX: core::ops::RangeInclusive<u32> = 0x480..=0x493;
 
 const APIC_BASE: u32 = 0x1b;
 const MISC_ENABLE: u32 = 0x1a0;
+/// IA32_PEBS_ENABLE: which counters write records.
+const PEBS_ENABLE: u32 = 0x3f1;
 /// IA32_HW_FEEDBACK_PTR: where the processor writes what it thinks of its cores.
 const HW_FEEDBACK_PTR: u32 = 0x17d0;
 
@@ -52,7 +54,7 @@ pub fn fill_root(bitmap: &mut Bitmap) {
         put(bitmap, 0, msr, true);
         put(bitmap, WRITES, msr, true);
     }
-    for msr in [FEATURE_CONTROL, APIC_BASE, MISC_ENABLE, RTIT_CTL, HW_FEEDBACK_PTR] {
+    for msr in [FEATURE_CONTROL, APIC_BASE, MISC_ENABLE, PEBS_ENABLE, RTIT_CTL, HW_FEEDBACK_PTR] {
         put(bitmap, WRITES, msr, true);
     }
 }
@@ -67,6 +69,8 @@ pub fn root_may_write(msr: u32, value: u64, now: impl FnOnce() -> u64) -> bool {
         // would be there in its place.
         APIC_BASE => (value ^ now()) >> 12 == 0,
         MISC_ENABLE => value & !now() & LIMITS == 0,
+        // A record goes to a linear address of the root's, by the tables of whom the counter meets.
+        PEBS_ENABLE => value == 0,
         // The trace goes to physical addresses, past the root's EPT.
         RTIT_CTL => value & TRACE_ENABLE == 0,
         _ => false,
@@ -399,7 +403,7 @@ mod tests {
         for msr in all() {
             let vmx = (0x480..=0x493).contains(&msr);
             assert_eq!(exits(&bitmap, msr, false), vmx, "{msr:#x}");
-            let looked_at = [0x1b, 0x3a, 0x1a0, 0x570, 0x17d0].contains(&msr);
+            let looked_at = [0x1b, 0x3a, 0x1a0, 0x3f1, 0x570, 0x17d0].contains(&msr);
             assert_eq!(exits(&bitmap, msr, true), vmx || looked_at, "{msr:#x}");
         }
     }
@@ -421,7 +425,8 @@ mod tests {
             assert!(!may(0x1a0, 1 | limit, 1));
             assert!(may(0x1a0, 1, 1 | limit) && may(0x1a0, limit, 1 | limit));
         }
-        // Nothing that the processor itself writes past EPT.
+        // Nothing that the processor itself writes past EPT, or by hvcore's tables.
+        assert!(may(0x3f1, 0, 1) && !may(0x3f1, 1, 0) && !may(0x3f1, 1 << 32, 1 << 32));
         assert!(may(0x570, 0, 0) && may(0x570, 0x2508, 0) && !may(0x570, 0x2509, 0));
         assert!(!may(0x17d0, 0, 0) && !may(0x17d0, 0x1001, 0));
         for msr in VMX.chain([FEATURE_CONTROL, 0x4000_0000, u32::MAX]) {
