@@ -14,9 +14,10 @@ use crate::arch::root_memory::Hostile;
 use crate::arch::vmcs::{self, control};
 use crate::child::{Next, Run};
 use crate::machine::config;
-use crate::partition::{self, APIC_GPA};
+use crate::partition;
 use crate::vp::State;
 use core::sync::atomic::{AtomicBool, Ordering};
+use hvabi::APIC_GPA;
 
 /// The page is in use.
 static TAKEN: AtomicBool = AtomicBool::new(false);

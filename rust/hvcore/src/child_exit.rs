@@ -14,7 +14,7 @@ use crate::control_registers;
 use crate::event::{self, blocking, Event};
 use crate::interrupt;
 use crate::machine::config;
-use crate::partition::{self, APIC_GPA};
+use crate::partition;
 use crate::policy::cpuid::ChildCpu;
 use crate::policy::cr::{cr0, efer};
 use crate::policy::exits::{self, Answer};
@@ -24,6 +24,7 @@ use crate::vp::Activity;
 use hvabi::log::Level;
 use hvabi::vp::gpr::{RAX, RBX, RCX, RDX, RSP};
 use hvabi::vp::{orders, ExitKind};
+use hvabi::APIC_GPA;
 
 /// Handles an exit, with the child's VMCS current and its state in the processor.
 #[inline(always)]

@@ -14,12 +14,10 @@ use crate::mem::space::{MapFailed, Memory, Space, Wish};
 use crate::vp::Vp;
 use core::sync::atomic::{AtomicU32, Ordering};
 use hvabi::call::{map_flags, Status, DEPOSIT_PAGES, LIST_ITEMS, UNMAP_PAGES};
-use hvabi::{MAX_PARTITIONS, MAX_VPS};
+use hvabi::{APIC_GPA, MAX_PARTITIONS, MAX_VPS};
 
 /// A hypercall that failed: the status for RAX and the value for RDX.
 pub type Answer<T> = Result<T, (Status, u64)>;
-
-pub use hvabi::APIC_GPA;
 
 /// Pages that hvcore's own pool must keep: to split tables of the root for what comes back to it.
 const CORE_RESERVE: usize = 16;

@@ -19,6 +19,7 @@ use crate::mem::addr::Spa;
 use crate::mem::frame::{Frame, PageBox};
 use crate::policy::cpuid::Clock;
 use crate::policy::Gp;
+use hvabi::APIC_GPA;
 use posted::Address;
 use regs::offset::*;
 pub use regs::*;
@@ -45,7 +46,7 @@ pub struct Apic {
 impl Apic {
     /// After RESET.
     pub fn new(frame: Frame, id: u32, bsp: bool, clock: Clock) -> Apic {
-        let base = BASE_DEFAULT | BASE_ENABLE | if bsp { BASE_BSP } else { 0 };
+        let base = APIC_GPA | BASE_ENABLE | if bsp { BASE_BSP } else { 0 };
         let page = PageBox::zeroed(frame);
         let timer = Timer::new(clock);
         let mut apic = Apic { page, id, base, enabled: false, errors: 0, timer };

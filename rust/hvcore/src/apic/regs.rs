@@ -45,7 +45,6 @@ pub(super) const ESR_REGISTER: u32 = 1 << 7;
 pub(super) const BASE_BSP: u64 = 1 << 8;
 pub(super) const BASE_EXTD: u64 = 1 << 10;
 pub(super) const BASE_ENABLE: u64 = 1 << 11;
-pub(super) const BASE_DEFAULT: u64 = 0xfee0_0000;
 
 /// How an interrupt is delivered (12.6.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
