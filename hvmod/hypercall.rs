@@ -67,6 +67,7 @@ pub(crate) fn core_alive() -> bool {
 }
 
 /// Whether the machine goes down: LPs leave, and none joins.
+#[inline]
 pub(crate) fn is_over() -> bool {
     OVER.load(Relaxed)
 }
@@ -305,7 +306,7 @@ pub(crate) fn vp_create(partition: PartitionId, index: u32, run_page_spa: u64) -
 /// Runs a VP on this LP until it exits. Interrupts are off and `kernel_fpu_begin` was called.
 #[inline]
 pub(crate) fn vp_run(partition: PartitionId, index: u32) -> Status {
-    if OVER.load(Relaxed) {
+    if is_over() {
         return Status::NoPartition;
     }
     call(Call::VpRun, [partition.0, u64::from(index), 0, 0, 0]).0
