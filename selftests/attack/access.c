@@ -44,14 +44,14 @@ fault:
 }
 
 /* All of the page, by one instruction. */
-static bool copy_out(void *at, u64 *found)
+static int copy_out(void *at, u64 *found)
 {
 	void *copy = kvmalloc(PAGE_SIZE, GFP_KERNEL), *to = copy;
 	unsigned long count = PAGE_SIZE;
-	bool faults = false;
+	int faults = 0;
 
 	if (!copy)
-		return true;
+		return -1;
 	memset(copy, 0x41, PAGE_SIZE);
 	asm goto("1: rep movsb\n"
 		 _ASM_EXTABLE(1b, %l[fault])
@@ -59,24 +59,22 @@ static bool copy_out(void *at, u64 *found)
 	*found = memchr_inv(copy, 0, PAGE_SIZE) != NULL;
 	goto out;
 fault:
-	faults = true;
+	faults = 1;
 out:
 	kvfree(copy);
 	return faults;
 }
 
 /* Eight bytes, half of which lie in the page before. */
-static bool straddle(struct page *hidden, bool write, u64 *found)
+static int straddle(struct page *hidden, bool write, u64 *found)
 {
 	struct page *mine = alloc_page(GFP_KERNEL | __GFP_ZERO), *pages[2] = { mine, hidden };
 	char *mapped = mine ? vmap(pages, 2, VM_MAP, PAGE_KERNEL) : NULL;
 	u64 *at = (u64 *)(mapped + PAGE_SIZE - 4);
-	bool faults = true;
+	int faults = -1;
 
 	if (mapped)
-		faults = write ? put_nofault(at, ~0ull) : copy_from_kernel_nofault(found, at, 8);
-	if (mapped && write)
-		*found = *(u32 *)(mapped + PAGE_SIZE - 4);
+		faults = (write ? put_nofault(at, ~0ull) : copy_from_kernel_nofault(found, at, 8)) != 0;
 	vunmap(mapped);
 	if (mine)
 		__free_page(mine);
@@ -110,7 +108,7 @@ static const struct {
 	{ "movnti", nontemporal }, { "clflush", flush }, { "compare", test }, { "stos", fill },
 };
 
-/* Whether it faults, -1 if @name is no way; what was found. */
+/* Whether it faults, -1 if @name is no way or there is no memory for it; what was found. */
 int use(const char *name, u64 spa, u64 *found)
 {
 	struct page *page = pfn_to_page(spa >> PAGE_SHIFT);

@@ -229,7 +229,7 @@ static void execute(char *line, struct seq_buf *out)
 			return;
 		faults = use(way, n[0], &found);
 		if (faults < 0)
-			seq_buf_puts(out, "no such way\n");
+			seq_buf_puts(out, "not tried\n");
 		else
 			seq_buf_printf(out, faults ? "fault\n" : "ok %#llx\n", found);
 	} else if (!strcmp(name, "va")) {

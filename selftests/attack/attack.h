@@ -41,7 +41,7 @@ fault:
 /* instruction.c: the exception that @name gets here, -1 if it is not known. */
 int run_instruction(const char *name, u64 a, u64 b, u64 *result);
 
-/* access.c: whether that way faults, -1 if @name is not known; what was found by it. */
+/* access.c: whether that way faults, -1 if it could not be tried; what was found by it. */
 int use(const char *name, u64 spa, u64 *found);
 
 /* hotplug.c: do nothing but with the module's parameters. */
